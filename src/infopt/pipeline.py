@@ -236,15 +236,20 @@ def _convert(cls: type[Pass], key: str, text: str) -> object:
         raise PipelineError(
             f"pass {cls.name!r} has no option {key!r}{nearest(key, fields)}; its options: {known}"
         )
-    kind = type(fields[key].default)
-    if kind is bool:
+    default = fields[key].default
+    if isinstance(default, bool):
         if text not in ("true", "false"):
             raise PipelineError(f"{cls.name}{{{key}}} must be true or false, not {text!r}")
         return text == "true"
-    try:
-        return kind(text)
-    except ValueError:
-        raise PipelineError(f"{cls.name}{{{key}}} must be {kind.__name__}, not {text!r}") from None
+    for kind in (int, float):
+        if isinstance(default, kind):
+            try:
+                return kind(text)
+            except ValueError:
+                raise PipelineError(
+                    f"{cls.name}{{{key}}} must be {kind.__name__}, not {text!r}"
+                ) from None
+    return text
 
 
 def summarize(trace: Sequence[PassRun]) -> dict[str, int]:

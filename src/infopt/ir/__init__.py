@@ -1,1 +1,1 @@
-"""Questions about a Model (an :class:`onnx_ir.Model`, never wrapped), and its way to and from disk."""
+"""Questions about a Model (an :class:`onnx_ir.Model`, never wrapped), and its files."""

@@ -127,5 +127,3 @@ class Pass(ir.passes.InPlacePass):
 
 def _literal(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-

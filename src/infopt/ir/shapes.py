@@ -1,0 +1,105 @@
+"""Strict shape inference: a contradiction is an error, what cannot be inferred stays unknown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import onnx
+import onnx.shape_inference
+import onnx_ir as ir
+
+from infopt.errors import ShapeError
+from infopt.ir import weightless
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Give every value of ``model`` the type and shape that follow from its inputs, in place.
+
+    What was known before and is more precise is kept. This is onnx's inference with data
+    propagation (ONNX specification, "Shape Inference"), in its strict mode.
+
+    Raises:
+        ShapeError: Types or shapes contradict each other; the message names the node.
+    """
+    proto = weightless.to_proto(model)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(
+            proto, check_type=True, strict_mode=True, data_prop=True
+        )
+    except onnx.shape_inference.InferenceError as error:
+        raise ShapeError(_explain(str(error))) from None
+    _merge(model.graph, inferred.graph)
+
+
+def _merge(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+    """Copy types and shapes from ``inferred`` to the values of ``graph`` of the same name."""
+    known = {info.name: info for info in _infos(inferred)}
+    for node, node_proto in zip(graph, inferred.node, strict=True):
+        for value in node.outputs:
+            info = known.get(value.name or "")
+            if info is not None:
+                _refine(value, info.type)
+        for attr in node_proto.attribute:
+            if attr.type == onnx.AttributeProto.GRAPH:
+                _merge(node.attributes[attr.name].as_graph(), attr.g)
+            elif attr.type == onnx.AttributeProto.GRAPHS:
+                for sub, sub_proto in zip(
+                    node.attributes[attr.name].as_graphs(), attr.graphs, strict=True
+                ):
+                    _merge(sub, sub_proto)
+
+
+def _infos(graph: onnx.GraphProto) -> Iterable[onnx.ValueInfoProto]:
+    yield from graph.value_info
+    yield from graph.output
+
+
+def _refine(value: ir.Value, proto: onnx.TypeProto) -> None:
+    inferred = ir.serde.deserialize_type_proto_for_type(proto)
+    if inferred is not None and value.type is None:
+        value.type = inferred
+    shape = ir.serde.deserialize_type_proto_for_shape(proto)
+    if shape is None:
+        return
+    shape = ir.Shape([None if _invented(dim) else dim for dim in shape])
+    old = value.shape
+    if old is None or len(old) != len(shape):
+        value.shape = shape
+    else:
+        value.shape = ir.Shape([_finer(a, b) for a, b in zip(old, shape, strict=True)])
+
+
+def _finer(old: int | ir.SymbolicDim, new: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
+    """A number rather than a name, a name rather than nothing; the old name if both have one."""
+    if isinstance(old, int) or (isinstance(new, ir.SymbolicDim) and new.value is None):
+        return old
+    if isinstance(new, int) or old.value is None:
+        return new
+    return old
+
+
+def _invented(dim: int | ir.SymbolicDim) -> bool:
+    """Whether the name of a dimension was made up by onnx's inference for one it does not know."""
+    return isinstance(dim, ir.SymbolicDim) and (dim.value or "").startswith("unk__")
+
+
+_WHERE = re.compile(
+    r"\(op_type:\s*(?P<op>[^,]*), node name:\s*(?P<name>[^)]*)\):\s*(?P<what>[^\n]*)"
+)
+
+
+def _explain(message: str) -> str:
+    found = _WHERE.search(message)
+    if found is None:
+        what = message.strip().splitlines()[-1] if message.strip() else "unknown inconsistency"
+        return f"the model is inconsistent: {_plain(what)}"
+    name = found["name"].strip() or "(unnamed)"
+    return (
+        f"the model is inconsistent at node {name!r} ({found['op'].strip()}): "
+        f"{_plain(found['what'])}; export it again, or correct this node"
+    )
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\[(Shape|Type)InferenceError\]\s*", "", text).strip()
