@@ -1,0 +1,1 @@
+"""What was compared, on which inputs, with which result; never implied."""

@@ -1,0 +1,115 @@
+"""Do two models compute the same?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from infopt.evidence.metrics import Difference, difference
+
+Inputs = Mapping[str, np.ndarray]
+Outputs = Mapping[str, Any]
+Runner = Callable[[Inputs], Outputs]
+"""Anything that computes named outputs from named inputs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One set of inputs, and in words where it comes from."""
+
+    inputs: Inputs
+    origin: str
+
+    def shapes(self) -> str:
+        """``x=1×3×64×64 mask=1×7``."""
+        return " ".join(
+            f"{name}={'×'.join(map(str, np.shape(array))) or 'scalar'}"
+            for name, array in self.inputs.items()
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Equivalence:
+    """The result of a comparison, with all that is needed to judge it."""
+
+    outputs: Mapping[str, Difference]
+    """The worst difference of each output over all samples."""
+    samples: tuple[str, ...]
+    """What was tried: origin and shapes of each sample."""
+    tolerance: float
+    """The largest ``max_relative`` that was allowed."""
+    reference: str
+    """What it was compared with, in words."""
+    undetermined: tuple[str, ...] = ()
+    """Outputs that the reference itself computes differently each time: nothing is shown."""
+    failing: tuple[int, ...] = ()
+    """Which samples went beyond the tolerance."""
+    notes: tuple[str, ...] = ()
+    """What could not be tried, and why."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every comparable output stayed within the tolerance on every sample."""
+        return not self.failing
+
+    @property
+    def worst(self) -> float:
+        """The largest ``max_relative`` of any output."""
+        return max((found.max_relative for found in self.outputs.values()), default=0.0)
+
+
+def compare(
+    candidate: Runner,
+    reference: Runner,
+    samples: Iterable[Sample],
+    *,
+    tolerance: float,
+    described: str,
+    class_outputs: Collection[str] = (),
+    notes: tuple[str, ...] = (),
+) -> Equivalence:
+    """Run both on each sample and measure how far the outputs are apart.
+
+    Args:
+        candidate: What is to be shown right.
+        reference: What is right.
+        samples: The inputs to try.
+        tolerance: The largest ``max_relative`` (see :class:`Difference`) allowed.
+        described: What the reference is, in words.
+        class_outputs: Outputs whose last axis holds scores of classes.
+        notes: What the caller could not try, and why.
+    """
+    outputs: dict[str, Difference] = {}
+    undetermined: set[str] = set()
+    tried: list[str] = []
+    failing: list[int] = []
+    for index, sample in enumerate(samples):
+        expected = reference(sample.inputs)
+        if index == 0:
+            again = reference(sample.inputs)
+            undetermined = {k for k in expected if difference(again[k], expected[k]).max_absolute}
+        computed = candidate(sample.inputs)
+        tried.append(f"{sample.origin}: {sample.shapes()}")
+        beyond = False
+        for name in expected:
+            if name in undetermined:
+                continue
+            found = difference(
+                computed.get(name), expected[name], class_scores=name in class_outputs
+            )
+            outputs[name] = outputs[name].worse(found) if name in outputs else found
+            beyond |= not found.max_relative <= tolerance
+        if beyond:
+            failing.append(index)
+    return Equivalence(
+        outputs=outputs,
+        samples=tuple(tried),
+        tolerance=tolerance,
+        reference=described,
+        undetermined=tuple(sorted(undetermined)),
+        failing=tuple(failing),
+        notes=notes,
+    )

@@ -1,0 +1,177 @@
+"""Sizes of dynamic dimensions: as the user gives them, and as they are tried."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx_ir as ir
+
+from infopt.errors import UsageError, nearest
+
+Range = tuple[int, int]
+"""Smallest and largest size of a dimension, both inclusive."""
+Shapes = Mapping[str, Sequence[Range]]
+"""Input name → range of each dimension."""
+
+_ONE = re.compile(r"(\d+)(?:\.\.(\d+))?")
+
+
+def parse_shape(text: str) -> tuple[str, tuple[Range, ...]]:
+    """``x=1x128`` or ``x=1..8x1..512`` as a name and the range of each dimension.
+
+    Raises:
+        UsageError: The text has another form.
+    """
+    name, equals, dims = text.rpartition("=")
+    ranges: list[Range] = []
+    for part in dims.split("x") if dims not in ("", "scalar") else []:
+        match = _ONE.fullmatch(part.strip())
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if low > high:
+            raise _malformed(text)
+        ranges.append((low, high))
+    if not equals or not name:
+        raise _malformed(text)
+    return name, tuple(ranges)
+
+
+def _malformed(text: str) -> UsageError:
+    return UsageError(
+        f"shape {text!r} is not understood; write name=1x128, or name=1..8x1..512 for ranges"
+    )
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[Range, ...]]:
+    """Several of :func:`parse_shape`; the last one for a name counts."""
+    return dict(map(parse_shape, texts))
+
+
+Dim = str | tuple[str, int]
+"""A dynamic dimension: its name in the model, or (input, axis) where it has none."""
+
+
+def dims_of(value: ir.Value) -> list[int | Dim]:
+    """Each dimension of an input: its size, or the dynamic dimension that it is.
+
+    Raises:
+        UsageError: Not even the rank is known.
+    """
+    name = value.name or ""
+    if value.shape is None:
+        raise UsageError(
+            f"the rank of input {name!r} is unknown; give sample data, or a shape for it"
+        )
+    return [
+        size if isinstance(size, int) else (size.value or (name, axis))
+        for axis, size in enumerate(value.shape)
+    ]
+
+
+def label(dim: Dim) -> str:
+    """What a person would call it: ``batch``, or ``x[2]``."""
+    return dim if isinstance(dim, str) else f"{dim[0]}[{dim[1]}]"
+
+
+def bind(inputs: Sequence[ir.Value], shapes: Shapes) -> dict[Dim, Range]:
+    """The range of each dynamic dimension that ``shapes`` speaks of.
+
+    Raises:
+        UsageError: ``shapes`` names an unknown input, has another rank, contradicts a fixed
+            size, or gives one dimension two ranges.
+    """
+    known = {value.name or "": value for value in inputs}
+    bound: dict[Dim, Range] = {}
+    for name, ranges in shapes.items():
+        if name not in known:
+            raise UsageError(
+                f"a shape is given for {name!r}, but the model has no such input"
+                f"{nearest(name, known)}; its inputs: {', '.join(known)}"
+            )
+        value = known[name]
+        dims = (
+            dims_of(value) if value.shape is not None else [(name, i) for i in range(len(ranges))]
+        )
+        if len(dims) != len(ranges):
+            raise UsageError(
+                f"a shape of rank {len(ranges)} is given for input {name!r}, "
+                f"which has rank {len(dims)}: {value.shape}"
+            )
+        for dim, wanted in zip(dims, ranges, strict=True):
+            if isinstance(dim, int):
+                if wanted != (dim, dim):
+                    raise UsageError(
+                        f"input {name!r} is {value.shape}: a dimension fixed at {dim} "
+                        f"cannot be {_text(wanted)}"
+                    )
+            elif bound.setdefault(dim, wanted) != wanted:
+                raise UsageError(
+                    f"dimension {label(dim)!r} cannot be both {_text(bound[dim])} "
+                    f"and {_text(wanted)}; inputs that share a dimension must agree"
+                )
+    return bound
+
+
+def _text(bounds: Range) -> str:
+    return str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]}..{bounds[1]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Two sizes to try for each dynamic dimension; the same one twice where only one is wanted."""
+
+    low: Mapping[Dim, int]
+    high: Mapping[Dim, int]
+
+    def combinations(self, limit: int = 6) -> Iterator[dict[Dim, int]]:
+        """All low, all high, then mixtures, at most ``limit`` in all."""
+        moving = [dim for dim in self.low if self.low[dim] != self.high[dim]]
+        picks: list[tuple[Dim, ...]] = [(), tuple(moving)]
+        for count in range(1, len(moving)):
+            picks += itertools.combinations(moving, count)
+        seen: list[dict[Dim, int]] = []
+        for pick in picks[: limit if moving else 1]:
+            sizes = {dim: (self.high if dim in pick else self.low)[dim] for dim in self.low}
+            if sizes not in seen:
+                seen.append(sizes)
+                yield sizes
+
+
+_BATCH = (1, 3)
+_SPATIAL = ((64, 96), (224, 256), (32, 48), (320, 640))
+_OTHER = ((7, 16), (32, 48), (128, 160), (512, 640), (576, 1024), (16000, 24000))
+
+
+def proposals(inputs: Sequence[ir.Value], bound: Mapping[Dim, Range]) -> Iterator[Sizes]:
+    """Sizes to try, the likeliest first; a model may run at only some of them.
+
+    What the user bound is taken as it is. Of the rest, the first axis is taken for a batch,
+    the last two of a rank-4 or 5 input for height and width, others for a length. Dimensions
+    without a name are first taken for independent, then for one batch where they come first.
+    """
+    for attempt in range(max(len(_SPATIAL), len(_OTHER))):
+        low: dict[Dim, int] = {}
+        high: dict[Dim, int] = {}
+        for value in inputs:
+            if value.shape is None:
+                continue
+            rank = len(value.shape)
+            for axis, dim in enumerate(dims_of(value)):
+                if isinstance(dim, int) or dim in low:
+                    continue
+                if dim in bound:
+                    low[dim], high[dim] = bound[dim]
+                elif axis == 0 or (isinstance(dim, str) and "batch" in dim.lower()):
+                    low[dim], high[dim] = _BATCH
+                elif rank >= 4 and axis >= 2:
+                    low[dim], high[dim] = _SPATIAL[attempt % len(_SPATIAL)]
+                elif isinstance(dim, tuple) and axis == 1 and rank == 3:
+                    # An unnamed middle axis is as often a batch (states of an RNN) as a length.
+                    low[dim], high[dim] = _BATCH
+                else:
+                    low[dim], high[dim] = _OTHER[attempt % len(_OTHER)]
+        yield Sizes(low, high)
+        if all(dim in bound for dim in low):
+            return
