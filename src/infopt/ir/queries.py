@@ -82,11 +82,13 @@ def attribute(node: ir.Node, name: str, default: T) -> T:
 
 
 def count_operators(model: ir.Model) -> Counter[str]:
-    """How often each operator occurs, ``domain::Name`` outside the standard domain."""
-    return Counter(
-        node.op_type if node.domain == "" else f"{node.domain}::{node.op_type}"
-        for node in nodes(model)
-    )
+    """How often each operator occurs, by :func:`operator_name`."""
+    return Counter(operator_name(node) for node in nodes(model))
+
+
+def operator_name(node: ir.Node) -> str:
+    """``Name`` for an operator of the standard domain, else ``domain::Name``."""
+    return node.op_type if node.domain == "" else f"{node.domain}::{node.op_type}"
 
 
 def count_nodes(model: ir.Model) -> int:

@@ -1,0 +1,5 @@
+"""``python -m infopt``."""
+
+from infopt.cli import main
+
+main(prog_name="infopt")

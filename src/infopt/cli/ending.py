@@ -1,0 +1,151 @@
+"""How every command ends: an answer or an error, and an exit code.
+
+With ``--json`` stdout carries exactly one JSON document, be it an answer or
+``{"error": {"type": …, "message": …}}``; without it, the answer goes to stdout as tables.
+Errors and progress go to stderr in both cases.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import sys
+import traceback
+from typing import IO
+
+import click
+
+from infopt.cli.answer import Answer
+from infopt.errors import InfoptError, Interrupted, StorageError
+
+DEFECT = 3
+"""Exit code of an error that is infopt's own: the work was not done, and no check was made."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def deliver(result: object, *, as_json: bool) -> int:
+    """Print what a command returned.
+
+    Args:
+        result: An :class:`Answer`; click's own endings (``--help``, ``--version``) give an exit
+            code or ``None`` instead and have printed already.
+        as_json: Print the document rather than the view.
+
+    Returns:
+        The exit code.
+    """
+    if not isinstance(result, Answer):
+        return result if isinstance(result, int) else 0
+    try:
+        if as_json:
+            _print_json(result.document)
+        else:
+            _print_view(result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough (`infopt passes | head`); the result itself stands.
+        _silence(sys.stdout)
+    return result.exit_code
+
+
+def fail(error: BaseException, *, as_json: bool) -> int:
+    """Say what went wrong, on stderr and with ``as_json`` also on stdout.
+
+    Returns:
+        The exit code: that of the :class:`InfoptError`, 2 for wrong usage, and :data:`DEFECT`
+        for anything that no user can cause, which keeps its traceback.
+    """
+    if isinstance(error, SystemExit | GeneratorExit):
+        raise error
+    if isinstance(error, BrokenPipeError):
+        _silence(sys.stdout)
+        _silence(sys.stderr)
+        return DEFECT
+    try:
+        return _tell(_as_infopt_error(error), as_json=as_json)
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        _silence(sys.stderr)
+        return DEFECT
+
+
+def _tell(error: BaseException, *, as_json: bool) -> int:
+    from infopt.cli.console import print_error
+
+    kind, message, hint = type(error).__name__, str(error), ""
+    if isinstance(error, InfoptError):
+        code = error.exit_code
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    elif isinstance(error, click.ClickException):
+        kind, message, code = "UsageError", error.format_message(), 2
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            hint = f"`{context.command_path} --help` shows how to call it"
+    else:
+        code = DEFECT
+        traceback.print_exception(error)
+        hint = "this is a defect of infopt: please report it together with the lines above"
+        message = f"{kind}: {message}" if message else kind
+    print_error(message, hint)
+    if as_json:
+        _print_json({"error": {"type": kind, "message": message}})
+        sys.stdout.flush()
+    return code
+
+
+def _as_infopt_error(error: BaseException) -> BaseException:
+    """Errors of the surroundings (Ctrl-C, a full disk) in infopt's own words."""
+    if isinstance(error, KeyboardInterrupt | EOFError | click.Abort):
+        return Interrupted("interrupted; nothing half-written was left behind")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        where = f" while writing {error.filename}" if error.filename else ""
+        return StorageError(
+            f"{os.strerror(error.errno)}{where}; free some space or choose another disk"
+        )
+    return error
+
+
+def _print_view(answer: Answer) -> None:
+    view = answer.view()
+    if isinstance(view, str):
+        sys.stdout.write(view)
+    else:
+        from infopt.cli.console import stdout
+
+        stdout().print(view)
+
+
+def _print_json(document: object) -> None:
+    text = json.dumps(_finite(document), indent=2, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+def _finite(value: object) -> object:
+    """``value`` with infinities and NaN as the strings ``"inf"``, ``"-inf"``, ``"nan"``.
+
+    JSON has no such numbers, and an infinite SQNR (bit for bit equal) must not read like one
+    that was not measured.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _silence(stream: IO[str]) -> None:
+    """Send what is still buffered nowhere, so that the interpreter's exit stays quiet."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, stream.fileno())
+    except (OSError, ValueError):
+        pass  # a stream without a file descriptor has nothing to flush at exit
+    finally:
+        os.close(devnull)

@@ -1,0 +1,67 @@
+"""``infopt passes``: the words of a pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import TYPE_CHECKING
+
+import click
+
+from infopt.cli.answer import Answer
+from infopt.cli.options import json_option
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from infopt.passes.base import Pass
+
+
+@click.command()
+@json_option
+def command() -> Answer:
+    r"""List the passes that a --pipeline can name, with their options.
+
+    \b
+      infopt optimize model.onnx -o engine/ --pipeline "merge-chains,eliminate-dead-code"
+    """
+    from infopt.passes import PASSES
+
+    return Answer(
+        document=[_describe(a_pass) for a_pass in PASSES.values()],
+        view=lambda: _view(list(PASSES.values())),
+    )
+
+
+def _describe(a_pass: type[Pass]) -> dict[str, object]:
+    return {
+        "name": a_pass.name,
+        "options": {f.name: f.default for f in dataclasses.fields(a_pass)},
+        "preserves": a_pass.preserves.value,
+        "tolerance": a_pass.tolerance,
+        "summary": _summary(a_pass),
+    }
+
+
+def _summary(a_pass: type[Pass]) -> str:
+    """The first sentence of the class's docstring, on one line."""
+    paragraph = (inspect.getdoc(a_pass) or "").partition("\n\n")[0]
+    return " ".join(paragraph.replace("``", "").split())
+
+
+def _view(passes: list[type[Pass]]) -> RenderableType:
+    from rich.text import Text
+
+    from infopt.cli.console import table
+
+    drawn = table("pass", "preserves", "what it does")
+    for a_pass in passes:
+        options = ",".join(
+            f"{f.name}={str(f.default).lower() if isinstance(f.default, bool) else f.default}"
+            for f in dataclasses.fields(a_pass)
+        )
+        word = Text(a_pass.name, "name")
+        if options:
+            word.append(f"\n{{{options}}}", "not bold dim")
+        drawn.add_row(word, Text(a_pass.preserves.value, "quiet"), _summary(a_pass))
+    return drawn
