@@ -1,0 +1,1 @@
+"""Measuring: interleaved timing, the statistics of it, and memory."""

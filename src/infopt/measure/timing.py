@@ -1,0 +1,188 @@
+"""Interleaved timing: subjects share one run, so what disturbs one disturbs all of them.
+
+Two figures taken one after the other differ by what the machine did in between. Here every
+round calls each subject once, in shuffled order, and only figures of the same run are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import math
+import random
+import statistics as stdlib_statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from infopt.measure.statistics import Ratio, Summary, noise_floor, ratio_of_medians, summarize
+
+Clock = Callable[[], float]
+Subject = Callable[[], object]
+
+MIN_ROUNDS = 5
+MAX_ROUNDS = 10_000
+MIN_SAMPLE = 1e-3
+"""Seconds that one sample should last; faster subjects are called several times for it."""
+_WINDOW = 3
+_STILL_WARMING = 0.95
+"""A window of calls that takes less than this part of the one before: not warm yet."""
+_AGAIN = "\0again"
+"""Key of the baseline's second series; no subject can be called so."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What one interleaved run found."""
+
+    samples: Mapping[str, tuple[float, ...]]
+    """Seconds for each call, by subject: one figure for each round."""
+    repeats: Mapping[str, int]
+    """How many calls one figure is the mean of."""
+    noise: float | None
+    """The noise floor, or ``None`` where it was not measured."""
+    seconds: float
+    """How long the rounds took, warm-up apart."""
+    seed: int
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds were made."""
+        return len(next(iter(self.samples.values())))
+
+    def summary(self, name: str) -> Summary:
+        """Percentiles of one subject."""
+        return summarize(self.samples[name])
+
+    def ratio(self, name: str, baseline: str | None = None) -> Ratio:
+        """How many times as fast as ``baseline`` (the first subject) ``name`` is."""
+        first = baseline if baseline is not None else next(iter(self.samples))
+        return ratio_of_medians(
+            self.samples[first], self.samples[name], noise=self.noise or 0.0, seed=self.seed
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """Return summaries, ratios to the first subject and conditions, ready for JSON."""
+        return {
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "noise": self.noise,
+            "subjects": {
+                name: {
+                    **self.summary(name).as_dict(),
+                    "repeats": self.repeats[name],
+                    "ratio": self.ratio(name).as_dict(),
+                }
+                for name in self.samples
+            },
+        }
+
+
+def interleave(
+    subjects: Mapping[str, Subject],
+    *,
+    seconds: float = 10.0,
+    precision: float | None = None,
+    noise: bool = False,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
+) -> Measurement:
+    """Time ``subjects`` in one run.
+
+    Each is warmed up until its calls no longer get faster. Then come rounds. A sample is
+    preceded by one call that does not count, so that a subject is measured with its own data
+    in the caches and after the threads of the one before have come to rest.
+
+    Args:
+        subjects: Callables by name; the first is the baseline. Each is called with the same
+            inputs every time, which the caller has bound.
+        seconds: Time budget of the rounds; :data:`MIN_ROUNDS` are made in any case. Warming up
+            takes at most a quarter of it on top, and three calls of each subject in any case.
+        precision: Stop early once the interval of each ratio reaches no farther than this from its
+            ratio.
+        noise: Measure the baseline a second time, as a subject of its own, for the noise floor.
+        seed: Seed of the order within rounds and of the intervals.
+        clock: Returns seconds; a test passes its own.
+
+    Raises:
+        ValueError: There are no subjects.
+    """
+    if not subjects:
+        raise ValueError("nothing to measure")
+    baseline = next(iter(subjects))
+    timed = {**subjects, _AGAIN: subjects[baseline]} if noise else dict(subjects)
+    share = seconds / 4 / len(subjects)
+    repeats = {
+        name: math.ceil(MIN_SAMPLE / max(_warm_up(call, share, clock), 1e-9))
+        for name, call in subjects.items()
+    }
+    repeats |= {_AGAIN: repeats[baseline]} if noise else {}
+    samples: dict[str, list[float]] = {name: [] for name in timed}
+    order = random.Random(seed)
+    next_look = 2 * MIN_ROUNDS
+    start = clock()
+    with _no_garbage_collection():
+        for count in range(1, MAX_ROUNDS + 1):
+            for name in order.sample(list(timed), len(timed)):
+                samples[name].append(_sample(timed[name], repeats[name], clock))
+            if count >= MIN_ROUNDS and clock() - start >= seconds:
+                break
+            if precision is not None and count == next_look:
+                if _precise(samples, baseline, precision, seed):
+                    break
+                next_look *= 2
+    spent = clock() - start
+    again = samples.pop(_AGAIN, None)
+    return Measurement(
+        samples={name: tuple(series) for name, series in samples.items()},
+        repeats={name: repeats[name] for name in subjects},
+        noise=None if again is None else noise_floor(samples[baseline], again),
+        seconds=spent,
+        seed=seed,
+    )
+
+
+def _warm_up(call: Subject, budget: float, clock: Clock) -> float:
+    """Call until it no longer gets faster; return the median of the last calls, in seconds."""
+    start = clock()
+    before = math.inf
+    while True:
+        median = stdlib_statistics.median(_sample(call, 1, clock, lead=0) for _ in range(_WINDOW))
+        if median >= before * _STILL_WARMING or clock() - start >= budget:
+            return median
+        before = median
+
+
+def _sample(call: Subject, repeats: int, clock: Clock, lead: int = 1) -> float:
+    """Seconds for one call, as the mean of ``repeats``."""
+    for _ in range(lead):
+        call()
+    start = clock()
+    for _ in range(repeats):
+        call()
+    return (clock() - start) / repeats
+
+
+def _precise(
+    samples: Mapping[str, list[float]], baseline: str, precision: float, seed: int
+) -> bool:
+    ratios = [
+        ratio_of_medians(samples[baseline], series, resamples=200, seed=seed)
+        for name, series in samples.items()
+        if name != baseline
+    ]
+    widest = max((max(r.high - r.value, r.value - r.low) for r in ratios), default=math.inf)
+    return widest <= precision
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep Python's collector from stopping one subject for what another left behind."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
