@@ -124,7 +124,7 @@ def fit_array(data: object, value: ir.Value, origin: str) -> np.ndarray:
     array = np.asarray(data)
     if value.dtype is not None:
         wanted = np.dtype(object) if value.dtype is ir.DataType.STRING else value.dtype.numpy()
-        if array.dtype != wanted and not (wanted == object and array.dtype.kind in "US"):
+        if array.dtype != wanted and not (wanted.kind == "O" and array.dtype.kind in "US"):
             raise DataError(
                 f"{origin}: {value.name!r} is {array.dtype}, but the model takes {wanted}; "
                 f"convert it with .astype('{wanted}')"

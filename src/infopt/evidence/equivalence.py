@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from infopt.evidence.metrics import Difference, difference
+from infopt.evidence.metrics import PLAIN, Difference, OutputKind, difference
 
 Inputs = Mapping[str, np.ndarray]
 Outputs = Mapping[str, Any]
@@ -55,6 +55,10 @@ class Equivalence:
         """Whether every comparable output stayed within the tolerance on every sample."""
         return not self.failing
 
+    def as_dict(self) -> dict[str, Any]:
+        """For manifests and JSON; infinite values become strings there."""
+        return {**dataclasses.asdict(self), "holds": self.holds}
+
     @property
     def worst(self) -> float:
         """The largest ``max_relative`` of any output."""
@@ -68,7 +72,7 @@ def compare(
     *,
     tolerance: float,
     described: str,
-    class_outputs: Collection[str] = (),
+    kinds: Mapping[str, OutputKind] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Equivalence:
     """Run both on each sample and measure how far the outputs are apart.
@@ -79,9 +83,10 @@ def compare(
         samples: The inputs to try.
         tolerance: The largest ``max_relative`` (see :class:`Difference`) allowed.
         described: What the reference is, in words.
-        class_outputs: Outputs whose last axis holds scores of classes.
+        kinds: What is known of each output.
         notes: What the caller could not try, and why.
     """
+    kinds = kinds or {}
     outputs: dict[str, Difference] = {}
     undetermined: set[str] = set()
     tried: list[str] = []
@@ -97,9 +102,7 @@ def compare(
         for name in expected:
             if name in undetermined:
                 continue
-            found = difference(
-                computed.get(name), expected[name], class_scores=name in class_outputs
-            )
+            found = difference(computed.get(name), expected[name], kinds.get(name, PLAIN))
             outputs[name] = outputs[name].worse(found) if name in outputs else found
             beyond |= not found.max_relative <= tolerance
         if beyond:

@@ -9,6 +9,17 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
+class OutputKind:
+    """What must be known of an output to judge an error in it."""
+
+    class_scores: bool = False
+    """Whether the last axis holds the scores of classes."""
+    full_scale: float = 0.0
+    """The range of the function that made it, where that is bounded: 1 for Sigmoid, Softmax
+    and Tanh. Evaluating these rounds on the scale of the range, however small the value."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Difference:
     """The distance of a computed output from the reference, the worst over several samples.
 
@@ -19,7 +30,8 @@ class Difference:
     max_absolute: float
     """``max|a-b|``."""
     max_relative: float
-    """``max|a-b| / max|b|``: normwise, so that elements near zero do not dominate."""
+    """``max|a-b| / max(max|b|, full_scale)``: normwise, so that elements near zero do not
+    dominate, nor saturated outputs (see :class:`OutputKind`)."""
     sqnr_db: float
     """Signal to quantization noise, ``10·log10(Σb² / Σ(a-b)²)``; infinite where equal."""
     cosine: float
@@ -41,15 +53,16 @@ class Difference:
 
 EQUAL = Difference(0.0, 0.0, math.inf, 1.0)
 UNEQUAL = Difference(math.inf, math.inf, -math.inf, -1.0)
+PLAIN = OutputKind()
 
 
-def difference(computed: object, reference: object, *, class_scores: bool = False) -> Difference:
+def difference(computed: object, reference: object, kind: OutputKind = PLAIN) -> Difference:
     """Compare one output with its reference.
 
     Args:
         computed: A numpy array, or nested lists and dictionaries of them (sequences, maps).
         reference: The same structure.
-        class_scores: Whether the last axis holds the scores of classes.
+        kind: What is known of the output.
 
     Another shape or type, or a NaN or infinity in another place, is an infinite error.
     """
@@ -58,18 +71,18 @@ def difference(computed: object, reference: object, *, class_scores: bool = Fals
     if isinstance(reference, dict) and isinstance(computed, dict):
         if reference.keys() != computed.keys():
             return UNEQUAL
-        return _worst([difference(computed[k], reference[k]) for k in reference])
+        return _worst([difference(computed[k], reference[k], kind) for k in reference])
     if isinstance(reference, list) and isinstance(computed, list):
         if len(reference) != len(computed):
             return UNEQUAL
-        return _worst([difference(a, b) for a, b in zip(computed, reference, strict=True)])
+        return _worst([difference(a, b, kind) for a, b in zip(computed, reference, strict=True)])
     a, b = np.asarray(computed), np.asarray(reference)
     if a.shape != b.shape or a.dtype != b.dtype:
         return UNEQUAL
     if not is_floating(b.dtype):
         return EQUAL if np.array_equal(a, b) else UNEQUAL
-    found = _distance(_wide(a), _wide(b))
-    if class_scores and b.ndim and b.size:
+    found = _distance(_wide(a), _wide(b), kind.full_scale)
+    if kind.class_scores and b.ndim and b.size:
         agree = float(np.mean(np.argmax(a, axis=-1) == np.argmax(b, axis=-1)))
         found = dataclasses.replace(found, top1=agree)
     return found
@@ -91,7 +104,7 @@ def _wide(array: np.ndarray) -> np.ndarray:
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> Difference:
+def _distance(a: np.ndarray, b: np.ndarray, full_scale: float) -> Difference:
     finite = np.isfinite(b)
     if not finite.all():
         # NaN must meet NaN and infinity the same infinity; the rest is measured as usual.
@@ -107,12 +120,13 @@ def _distance(a: np.ndarray, b: np.ndarray) -> Difference:
     scale = float(np.abs(b).max(initial=0.0))
     # Scaled before squaring, so that neither huge nor tiny values leave float64.
     if scale == 0.0:
-        return Difference(worst, math.inf, -math.inf, 0.0)
+        relative = worst / full_scale if full_scale else math.inf
+        return Difference(worst, relative, -math.inf, 0.0)
     noise = float(np.linalg.norm((error / worst).ravel())) * worst
     signal = float(np.linalg.norm((b / scale).ravel())) * scale
     return Difference(
         max_absolute=worst,
-        max_relative=worst / scale,
+        max_relative=worst / max(scale, full_scale),
         sqnr_db=20 * math.log10(signal / noise),
         cosine=_cosine(a, b, scale),
     )

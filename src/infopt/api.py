@@ -1,0 +1,413 @@
+"""The public functions: each one reads as the story of what it does."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from infopt import engine as engines
+from infopt import provenance
+from infopt.backends import backend_for
+from infopt.backends.base import Backend, RunOptions, Session
+from infopt.engine import Engine, Manifest, TensorSpec
+from infopt.errors import Interrupted, StrictError, VerificationError
+from infopt.events import Event, Listener, ignore
+from infopt.evidence import shapes as shapes_
+from infopt.evidence.data import DataSource
+from infopt.evidence.equivalence import Equivalence
+from infopt.importers import Imported, ImportOptions, import_model
+from infopt.ir import digest, files, queries
+from infopt.pipeline import PassRun, Pipeline
+from infopt.presets import preset
+from infopt.target import DEFAULT_TARGET, parse_target
+from infopt.verification import Witness, call_witness, check_tolerance, find_culprit
+
+NOT_MEASURED = "not measured"
+
+Shapes = Mapping[str, Sequence[int | shapes_.Range]] | Sequence[str]
+"""Sizes by input name, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``."""
+
+
+def optimize(
+    source: object,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    target: str = DEFAULT_TARGET,
+    precision: str = "fp32",
+    pipeline: str | Pipeline | None = None,
+    shapes: Shapes = (),
+    data: DataSource | None = None,
+    verify: bool = True,
+    measure: bool | None = None,
+    tolerance: float | None = None,
+    strict: bool = False,
+    force: bool = False,
+    seed: int = 0,
+    threads: int | None = None,
+    provider_options: Mapping[str, str] | None = None,
+    example_inputs: Any = None,
+    dynamic_shapes: Mapping[str, Mapping[int, str]] | None = None,
+    task: str | None = None,
+    trust_remote_code: bool = False,
+    on_event: Listener = ignore,
+) -> Engine:
+    """Compile a model into an engine directory, and show that it computes the same.
+
+    Args:
+        source: An ONNX file, a ``.pt2`` archive, a Hugging Face directory or hub id, or an
+            object: ``torch.nn.Module``, ``ExportedProgram``, ``onnx.ModelProto``,
+            ``onnx_ir.Model``.
+        output: The directory to write; by default the source's name with ``.engine``, here.
+        target: What to compile for, one of :data:`infopt.target.TARGETS`.
+        precision: ``fp32`` leaves every type as it is.
+        pipeline: The passes to run, as text or as a :class:`Pipeline`; by default the preset
+            for the target and the precision.
+        shapes: Sizes, or ranges of sizes, at which to compare and measure.
+        data: Real inputs to compare and measure on: an ``.npz`` file, a folder of them,
+            ``module:function``, or an iterable of dictionaries. Without it, synthetic inputs.
+        verify: Whether to compare the engine with the original.
+        measure: Whether to measure its speed beside the original's; by default as ``verify``.
+        tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
+        strict: Make an error of everything that could not be shown.
+        force: Write the engine even if it computes something else; its manifest says so.
+        seed: Of synthetic inputs.
+        threads: Threads of one operator, for the comparison and the measurement.
+        provider_options: The runtime's own options for the device.
+        example_inputs: For a torch module: arguments of one call, a tuple or a dictionary.
+        dynamic_shapes: For a torch module: input name → {axis: name of the dimension}.
+        task: For Hugging Face: what the model does; by default read from its configuration.
+        trust_remote_code: Whether code in a Hugging Face directory may be run.
+        on_event: Told of every step.
+
+    Returns:
+        The engine that was written.
+
+    Raises:
+        ModelError: The source cannot become a valid model.
+        UsageError: An argument is wrong, or contradicts the model.
+        UnavailableError: The runtime that is needed for comparing is not installed.
+        VerificationError: The result computes something else; the message names the culprit.
+        StrictError: ``strict`` forbids what happened.
+        StorageError: The engine cannot be written.
+    """
+    aim = parse_target(target)
+    backend = backend_for(aim)
+    passes = _pipeline(pipeline, backend, precision)
+    sizes = _shapes(shapes)
+    allowed = check_tolerance(tolerance)
+    options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
+    wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
+    destination = Path(output) if output is not None else _default_output(source)
+
+    with _interruptible(), engines.staging(destination) as rooms:
+        on_event(Event("import", _name(source)))
+        imported = import_model(source, wishes)
+        model = imported.model
+        origin = _origin(imported)
+        size_before = _sizes(model)
+
+        witness = None
+        if verify:
+            on_event(Event("verify", "the original"))
+            witness = call_witness(
+                imported, backend, rooms.scratch, shapes=sizes, data=data, seed=seed
+            )
+
+        trace = _run(passes, model, on_event)
+
+        on_event(Event("compile", aim.name))
+        backend.compile(model, rooms.payload)
+
+        evidence = {
+            "equivalence": f"{NOT_MEASURED}: verification was switched off",
+            "speed": NOT_MEASURED,
+        }
+        if witness is not None:
+            evidence = _examine(
+                witness, backend, passes, rooms, options, allowed, force=force, tell=on_event
+            )
+        if witness is not None and measure is not False:
+            evidence["speed"] = _race(witness, backend, rooms.payload, options, on_event)
+        if strict:
+            _be_strict(evidence)
+
+        on_event(Event("write", str(destination)))
+        manifest = Manifest(
+            target=aim.name,
+            source=origin,
+            model_digest=digest.model_digest(model),
+            precision=precision,
+            pipeline=str(passes),
+            inputs=tuple(map(_spec, model.graph.inputs)),
+            outputs=tuple(map(_spec, model.graph.outputs)),
+            versions=provenance.versions(),
+            hardware=provenance.hardware(),
+            passes=tuple(dataclasses.asdict(run) for run in trace),
+            evidence=_plain(evidence),
+            sizes={
+                **{f"{what}_before": n for what, n in size_before.items()},
+                **{f"{what}_after": n for what, n in _sizes(model).items()},
+            },
+        )
+        return engines.publish(rooms, destination, manifest)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    provider_options: Mapping[str, str] | None = None,
+    verify: bool = True,
+) -> Session:
+    """Load an engine, after its manifest and digests have been verified.
+
+    Args:
+        path: An engine directory.
+        threads: Threads of one operator; by default every core.
+        provider_options: The runtime's own options for the device.
+        verify: Whether to compare the digests of all files (names and sizes always are).
+
+    Returns:
+        A callable that takes and returns arrays by name: numpy arrays, or torch tensors.
+
+    Raises:
+        EngineError: The directory is no engine, or damaged.
+        UnavailableError: The runtime or the device is not there.
+    """
+    engine = engines.open_engine(Path(path), verify=verify)
+    backend = backend_for(parse_target(engine.manifest.target))
+    return backend.load(engine.path, RunOptions(threads, dict(provider_options or {})))
+
+
+def compare(
+    candidate: object,
+    reference: object,
+    *,
+    shapes: Shapes = (),
+    data: DataSource | None = None,
+    seed: int = 0,
+    tolerance: float | None = None,
+) -> Equivalence:
+    """Compare two models or engines on the same inputs.
+
+    Args:
+        candidate: An engine directory, or anything that can be imported.
+        reference: The same; what is right. It runs with the runtime's optimizations off.
+        shapes: Sizes, or ranges of sizes, of dynamic dimensions.
+        data: Real inputs; by default synthetic ones.
+        seed: Of synthetic inputs.
+        tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
+
+    Raises:
+        UsageError: ``shapes`` or ``data`` do not fit.
+        ModelError: One of both is no valid model.
+        EngineError: One of both is a damaged engine.
+    """
+    allowed = check_tolerance(tolerance)
+    backend = backend_for(parse_target(DEFAULT_TARGET))
+    with _interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
+        session = _session(candidate, Path(scratch) / "candidate", RunOptions())
+        room = Path(scratch) / "reference"
+        room.mkdir()
+        imported = import_model(_model_file(reference))
+        witness = call_witness(
+            imported, backend, room, shapes=_shapes(shapes), data=data, seed=seed
+        )
+        return witness.examine(session, allowed)
+
+
+def _pipeline(pipeline: str | Pipeline | None, backend: Backend, precision: str) -> Pipeline:
+    default = preset(backend, precision)
+    if pipeline is None:
+        return default
+    return pipeline if isinstance(pipeline, Pipeline) else Pipeline.parse(pipeline)
+
+
+def _run(passes: Pipeline, model: ir.Model, tell: Listener) -> list[PassRun]:
+    runs = 0
+    total = sum(1 for _ in passes.passes())
+
+    def progress(spec: object) -> None:
+        nonlocal runs
+        runs += 1
+        tell(Event("pass", str(spec), done=min(runs, total), total=total))
+
+    return passes.run(model, progress=progress)
+
+
+def _examine(
+    witness: Witness,
+    backend: Backend,
+    passes: Pipeline,
+    rooms: engines.Staging,
+    options: RunOptions,
+    tolerance: float,
+    *,
+    force: bool,
+    tell: Listener,
+) -> dict[str, Any]:
+    """The evidence that the payload computes what the original does, or an error that says why."""
+    evidence: dict[str, Any] = {}
+    imported = witness.examine_import(tolerance)
+    if imported is not None:
+        tell(Event("verify", "the export"))
+        evidence["export"] = imported.as_dict()
+        if not imported.holds and not force:
+            raise VerificationError(
+                f"the exported model already differs from the source framework: "
+                f"{_furthest(imported)}; the exporter is at fault, not a pass of infopt. "
+                "Allow it with --tolerance, or write the engine anyway with --force"
+            )
+
+    unavailable = backend.unavailable()
+    if unavailable is None:
+        session, ran = backend.load(rooms.payload, options), f"on {backend.target.name}"
+    else:
+        session, ran = backend.simulate(rooms.payload, options), "simulated on the processor"
+    tell(Event("verify", f"{len(witness.samples)} samples, {ran}"))
+    found = witness.examine(session, tolerance)
+    evidence["equivalence"] = {**found.as_dict(), "ran": ran}
+    if unavailable is not None:
+        evidence["target"] = f"{NOT_MEASURED}: {unavailable}"
+    if found.holds:
+        return evidence
+
+    del session
+    culprit = find_culprit(
+        passes,
+        backend,
+        witness,
+        witness.samples[found.failing[0]],
+        tolerance=tolerance,
+        scratch=rooms.scratch,
+        progress=lambda what: tell(Event("bisect", what)),
+    )
+    evidence["culprit"] = dataclasses.asdict(culprit)
+    if not force:
+        raise VerificationError(
+            f"the engine does not compute what the original does: {_furthest(found)}. "
+            f"Guilty: {culprit}. No engine was written; leave that pass out with --pipeline, "
+            "allow the error with --tolerance, or write it anyway with --force"
+        )
+    return evidence
+
+
+def _furthest(found: Equivalence) -> str:
+    name, worst = max(found.outputs.items(), key=lambda item: item[1].max_relative)
+    where = found.samples[found.failing[0]]
+    return (
+        f"output {name!r} has relative error {worst.max_relative:.2g}, "
+        f"allowed are {found.tolerance:.2g} (on {where})"
+    )
+
+
+def _race(
+    witness: Witness, backend: Backend, payload: Path, options: RunOptions, tell: Listener
+) -> Any:
+    return NOT_MEASURED
+
+
+def _be_strict(evidence: Mapping[str, Any]) -> None:
+    """Raise on whatever was not shown."""
+    for what, found in evidence.items():
+        if isinstance(found, str) and found.startswith(NOT_MEASURED):
+            raise StrictError(f"--strict: {what} was {found}")
+        for part in ("undetermined", "notes"):
+            if isinstance(found, Mapping) and found.get(part):
+                raise StrictError(f"--strict: {what}, {part}: {'; '.join(found[part])}")
+
+
+def _session(subject: object, room: Path, options: RunOptions) -> Session:
+    """A session for an engine directory, or for a model on the runtime's defaults."""
+    if isinstance(subject, Session):
+        return subject
+    if _is_engine(subject):
+        return load(Path(str(subject)), threads=options.threads)
+    backend = backend_for(parse_target(DEFAULT_TARGET))
+    imported = import_model(subject)
+    file = imported.path
+    room.mkdir(parents=True, exist_ok=True)
+    if file is None:
+        files.write_onnx(imported.model, room)
+        return backend.load(room, options)
+    return backend.open_model(file, options)
+
+
+def _is_engine(subject: object) -> bool:
+    return isinstance(subject, (str, os.PathLike)) and engines.is_engine(Path(subject))
+
+
+def _model_file(subject: object) -> object:
+    """The model inside an engine directory; anything else as it is."""
+    if _is_engine(subject):
+        return engines.open_engine(Path(str(subject))).file(files.MODEL_FILE)
+    return subject
+
+
+def _shapes(shapes: Shapes) -> shapes_.Shapes:
+    if not isinstance(shapes, Mapping):
+        return shapes_.parse_shapes(shapes)
+    return {
+        name: tuple((size, size) if isinstance(size, int) else size for size in sizes)
+        for name, sizes in shapes.items()
+    }
+
+
+def _name(source: object) -> str:
+    return str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__
+
+
+def _default_output(source: object) -> Path:
+    stem = Path(_name(source)).name
+    return Path(f"{Path(stem).stem or stem}.engine")
+
+
+def _origin(imported: Imported) -> dict[str, Any]:
+    return {
+        "kind": imported.kind,
+        "name": imported.name,
+        "digest": digest.model_digest(imported.model),
+        **imported.details,
+    }
+
+
+def _sizes(model: ir.Model) -> dict[str, int]:
+    return {
+        "nodes": queries.count_nodes(model),
+        "weights": sum(tensor.nbytes for tensor in files.tensors(model)),
+    }
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    shape = None
+    if value.shape is not None:
+        shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+    return TensorSpec(value.name or "", value.dtype.name.lower() if value.dtype else "?", shape)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with what JSON lacks (infinities, NaN) as strings."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as an error that says what is left behind: nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; nothing was written") from None

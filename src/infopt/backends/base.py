@@ -1,0 +1,98 @@
+"""What a backend is."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from infopt.engine import TensorSpec
+from infopt.passes.base import Pass
+from infopt.target import Target
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How a session runs; how fast, never what it computes."""
+
+    threads: int | None = None
+    """Threads of one operator; ``None`` lets the runtime use every core."""
+    provider_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The runtime's own options for the device, such as ``device_id``."""
+    optimize: bool = True
+    """Whether the runtime applies its own graph optimizations."""
+    profile: Path | None = None
+    """Where the runtime writes its profile (a prefix), if it should."""
+
+
+class Session(ABC):
+    """Something that runs a model: ``outputs = session(input_ids=ids, attention_mask=mask)``."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @abstractmethod
+    def __call__(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Any]:
+        """Compute the outputs.
+
+        Args:
+            inputs: Arrays by input name; or give them as keywords.
+            **named: The same.
+
+        Returns:
+            Arrays by output name: numpy arrays, or torch tensors if any input is one.
+
+        Raises:
+            DataError: A name, type or rank does not fit.
+        """
+
+
+class Backend(ABC):
+    """Legalization, compilation and loading for one target."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    @abstractmethod
+    def legalization(self) -> tuple[Pass, ...]:
+        """The passes that bring a model into the form that the target runs fastest."""
+
+    @abstractmethod
+    def compile(self, model: ir.Model, directory: Path) -> None:
+        """Write the payload of an engine into ``directory``.
+
+        Raises:
+            CompileError: The runtime refuses the model.
+        """
+
+    @abstractmethod
+    def load(self, directory: Path, options: RunOptions) -> Session:
+        """A session for a payload that :meth:`compile` wrote.
+
+        Raises:
+            UnavailableError: The runtime or the device is not there.
+            CompileError: The runtime refuses the payload.
+        """
+
+    @abstractmethod
+    def simulate(self, directory: Path, options: RunOptions) -> Session:
+        """A session that computes what the payload says on this machine's processor.
+
+        The same as :meth:`load` where the target is the processor.
+        """
+
+    @abstractmethod
+    def open_model(self, model_file: Path, options: RunOptions) -> Session:
+        """A session for any ONNX file, on the target, as the runtime runs it by default."""
+
+    @abstractmethod
+    def reference(self, model_file: Path, options: RunOptions) -> Session:
+        """A session that runs an ONNX file as it is, on the processor, optimizations off."""
+
+    @abstractmethod
+    def unavailable(self) -> str | None:
+        """Why the target cannot run here and what to do, or ``None`` if it can."""

@@ -1,0 +1,53 @@
+"""ONNX Runtime on the processor and on NVIDIA GPUs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import onnx_ir as ir
+
+from infopt.backends.base import Backend, RunOptions, Session
+from infopt.backends.onnxruntime import runtime
+from infopt.backends.onnxruntime.session import OrtSession
+from infopt.errors import UnavailableError
+from infopt.ir import files
+from infopt.passes.base import Pass
+
+_CPU = "CPUExecutionProvider"
+
+
+class OnnxRuntimeBackend(Backend):
+    """The targets ``onnxruntime:cpu`` and ``onnxruntime:cuda``.
+
+    The payload is an ONNX file with its weights beside it. It is not ONNX Runtime's own
+    optimized dump: that one is bound to a processor and a version, and at load ONNX Runtime
+    optimizes for the machine it finds.
+    """
+
+    def legalization(self) -> tuple[Pass, ...]:
+        return ()
+
+    def compile(self, model: ir.Model, directory: Path) -> None:
+        files.write_onnx(model, directory)
+
+    def load(self, directory: Path, options: RunOptions) -> Session:
+        return self.open_model(directory / files.MODEL_FILE, options)
+
+    def open_model(self, model_file: Path, options: RunOptions) -> Session:
+        reason = self.unavailable()
+        if reason is not None:
+            raise UnavailableError(reason)
+        return OrtSession(model_file, self.target.provider, options)
+
+    def simulate(self, directory: Path, options: RunOptions) -> Session:
+        if self.target.provider != _CPU:
+            options = dataclasses.replace(options, provider_options={})
+        return OrtSession(directory / files.MODEL_FILE, _CPU, options)
+
+    def reference(self, model_file: Path, options: RunOptions) -> Session:
+        options = dataclasses.replace(options, optimize=False, provider_options={})
+        return OrtSession(model_file, _CPU, options)
+
+    def unavailable(self) -> str | None:
+        return runtime.unavailable(self.target)

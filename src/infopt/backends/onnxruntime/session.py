@@ -1,0 +1,164 @@
+"""A session of ONNX Runtime."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infopt.backends.base import RunOptions, Session
+from infopt.backends.onnxruntime.runtime import onnxruntime
+from infopt.engine import TensorSpec
+from infopt.errors import CompileError, DataError, nearest
+
+_NUMPY = {
+    "float": "float32",
+    "double": "float64",
+    "float16": "float16",
+    "int8": "int8",
+    "int16": "int16",
+    "int32": "int32",
+    "int64": "int64",
+    "uint8": "uint8",
+    "uint16": "uint16",
+    "uint32": "uint32",
+    "uint64": "uint64",
+    "bool": "bool",
+}
+
+
+class OrtSession(Session):
+    """Runs one ONNX file on one execution provider."""
+
+    def __init__(self, model_file: Path, provider: str, options: RunOptions) -> None:
+        """Load the file.
+
+        Raises:
+            CompileError: ONNX Runtime refuses the model.
+        """
+        ort = onnxruntime()
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 4
+        if options.threads is not None:
+            settings.intra_op_num_threads = options.threads
+        settings.inter_op_num_threads = 1
+        if not options.optimize:
+            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if options.profile is not None:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(options.profile)
+        # The processor stands behind every device, for the operators that it lacks.
+        providers: list[Any] = [(provider, dict(options.provider_options))]
+        if provider != "CPUExecutionProvider":
+            providers.append("CPUExecutionProvider")
+        try:
+            self.raw = ort.InferenceSession(str(model_file), settings, providers=providers)
+        except Exception as error:
+            raise CompileError(f"ONNX Runtime refuses {model_file}: {_first_line(error)}") from None
+        self.device = "cuda" if provider.startswith("CUDA") else "cpu"
+        self.inputs = tuple(_spec(node) for node in self.raw.get_inputs())
+        self.outputs = tuple(_spec(node) for node in self.raw.get_outputs())
+        self._known = {spec.name: spec for spec in self.inputs}
+        optional = {node.name for node in self.raw.get_overridable_initializers()}
+        self._accepted = set(self._known) | optional
+
+    def __call__(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Any]:
+        """Compute the outputs; see :meth:`Session.__call__`."""
+        given = {**(inputs or {}), **named}
+        torch = sys.modules.get("torch")
+        if torch is not None and any(isinstance(v, torch.Tensor) for v in given.values()):
+            return self._run_torch(given, torch)
+        names = [spec.name for spec in self.outputs]
+        return dict(zip(names, self._run(names, self._check(given)), strict=True))
+
+    def _run(self, names: list[str], feeds: Mapping[str, Any]) -> list[Any]:
+        try:
+            return list(self.raw.run(names, feeds))
+        except Exception as error:
+            raise DataError(f"the model cannot run on these inputs: {_first_line(error)}") from None
+
+    def _run_torch(self, given: Mapping[str, Any], torch: Any) -> dict[str, Any]:
+        """Torch tensors in, torch tensors out; without a copy where both sides share a device."""
+        tensors = {
+            name: value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
+            for name, value in given.items()
+        }
+        if self.device == "cpu":
+            feeds = {name: t.detach().cpu().contiguous().numpy() for name, t in tensors.items()}
+            names = [spec.name for spec in self.outputs]
+            outputs = self._run(names, self._check(feeds))
+            return {n: torch.from_numpy(o) for n, o in zip(names, outputs, strict=True)}
+        binding = self.raw.io_binding()
+        held = [t.detach().to("cuda").contiguous() for t in tensors.values()]
+        torch.cuda.current_stream().synchronize()  # ONNX Runtime works on a stream of its own
+        for name, tensor in zip(tensors, held, strict=True):
+            binding.bind_input(
+                name,
+                "cuda",
+                tensor.device.index or 0,
+                _numpy_type(self._known[name]),
+                tuple(tensor.shape),
+                tensor.data_ptr(),
+            )
+        for spec in self.outputs:
+            binding.bind_output(spec.name, "cuda")
+        self.raw.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        results = binding.get_outputs()
+        return {
+            spec.name: torch.from_dlpack(value._ortvalue)
+            for spec, value in zip(self.outputs, results, strict=True)
+        }
+
+    def _check(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs as ONNX Runtime takes them, or an error that a person understands."""
+        for name in given:
+            if name not in self._accepted:
+                raise DataError(
+                    f"there is no input {name!r}{nearest(name, self._known)}; "
+                    f"the inputs are {', '.join(self._known)}"
+                )
+        missing = [name for name in self._known if name not in given]
+        if missing:
+            raise DataError(
+                f"input {missing[0]!r} is missing; the inputs are {', '.join(self._known)}"
+            )
+        return {
+            name: self._array(value, self._known[name]) if name in self._known else value
+            for name, value in given.items()
+        }
+
+    def _array(self, value: Any, spec: TensorSpec) -> Any:
+        wanted = _NUMPY.get(spec.dtype)
+        if wanted is None:  # strings, sequences, and types that numpy does not have
+            return value
+        array = np.asarray(value)
+        if array.dtype != wanted:
+            raise DataError(
+                f"input {spec.name!r} is {array.dtype}, but the model takes {wanted}; "
+                f"convert it with .astype('{wanted}')"
+            )
+        # ONNX Runtime shows an unknown rank as rank 0.
+        if spec.shape and array.ndim != len(spec.shape):
+            raise DataError(
+                f"input {spec.name!r} has shape {list(array.shape)}, but the model takes "
+                f"rank {len(spec.shape)}: {list(spec.shape)}"
+            )
+        return array
+
+
+def _numpy_type(spec: TensorSpec) -> Any:
+    return np.dtype(_NUMPY[spec.dtype])
+
+
+def _spec(node: Any) -> TensorSpec:
+    dtype = node.type.removeprefix("tensor(").removesuffix(")")
+    return TensorSpec(node.name, dtype, None if node.shape is None else tuple(node.shape))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0] if lines else repr(error)

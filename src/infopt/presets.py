@@ -1,0 +1,48 @@
+"""Presets: (target, precision) → Pipeline. Each line says why its pass stands where it stands."""
+
+from __future__ import annotations
+
+from infopt.backends.base import Backend
+from infopt.errors import UsageError, nearest
+from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
+from infopt.passes.cleanup.eliminate_noops import EliminateNoops
+from infopt.passes.cleanup.fold_constants import FoldConstants
+from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
+from infopt.pipeline import Pipeline, Repeat, Step
+
+PRECISIONS = ("fp32",)
+"""The precisions that can be asked for; fp32 leaves every type as the model has it."""
+
+
+def preset(backend: Backend, precision: str = "fp32") -> Pipeline:
+    """The pipeline for a target and a precision.
+
+    Raises:
+        UsageError: There is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"there is no precision {precision!r}{nearest(precision, PRECISIONS)}; "
+            f"known: {', '.join(PRECISIONS)}"
+        )
+    return Pipeline((*cleanup(), *backend.legalization()))
+
+
+def cleanup() -> tuple[Step, ...]:
+    """What every model goes through first, whatever its target."""
+    return (
+        # What nobody reads need not be folded, compared or measured.
+        EliminateDeadCode(),
+        Repeat(
+            (
+                # Known shapes turn shape arithmetic into constants …
+                SimplifyShapes(),
+                # … which feed folding …
+                FoldConstants(),
+                # … which shows that some nodes do nothing …
+                EliminateNoops(),
+            )
+        ),
+        # Last, so that nothing left behind is written to disk.
+        EliminateDeadCode(),
+    )
