@@ -5,14 +5,13 @@ Reads a bounded number of bytes, runs nothing, and imports no framework.
 
 from __future__ import annotations
 
-import enum
 import json
 import os
 import re
 import sys
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from infopt.errors import SourceError
 
@@ -26,19 +25,26 @@ MAX_JSON = 16 << 20
 MAX_FIELDS = 10_000
 
 
-class Kind(enum.Enum):
-    """Each kind of source that can be told apart and used."""
+Kind = Literal[
+    "onnx",  # a binary ONNX file
+    "onnx-text",  # a file in ONNX's text form
+    "onnx-proto",  # an onnx.ModelProto
+    "ir",  # an onnx_ir.Model
+    "torch",  # a torch.nn.Module
+    "exported-program",  # a torch.export.ExportedProgram
+    "pt2",  # a file of torch.export.save
+    "huggingface",  # a directory of save_pretrained, or a hub id
+    "engine",  # a directory that infopt wrote
+]
 
-    ONNX_FILE = "ONNX file"
-    ONNX_TEXT = "ONNX text file"
-    ONNX_PROTO = "onnx.ModelProto"
-    IR_MODEL = "onnx_ir.Model"
-    TORCH_MODULE = "torch.nn.Module"
-    EXPORTED_PROGRAM = "torch.export.ExportedProgram"
-    PT2_FILE = "file of torch.export.save"
-    HUGGINGFACE_DIRECTORY = "Hugging Face directory"
-    HUB_ID = "Hugging Face hub id"
-    ENGINE_DIRECTORY = "infopt engine directory"
+
+# Whoever made such an object has imported its module already.
+_CLASSES: tuple[tuple[str, str, Kind], ...] = (
+    ("onnx_ir", "Model", "ir"),
+    ("onnx", "ModelProto", "onnx-proto"),
+    ("torch.nn", "Module", "torch"),
+    ("torch.export", "ExportedProgram", "exported-program"),
+)
 
 
 def sniff(source: object) -> Kind:
@@ -50,13 +56,7 @@ def sniff(source: object) -> Kind:
     """
     if isinstance(source, str | os.PathLike):
         return _sniff_path(source)
-    for module, name, kind in (
-        # Whoever made such an object has imported its module already.
-        ("onnx_ir", "Model", Kind.IR_MODEL),
-        ("onnx", "ModelProto", Kind.ONNX_PROTO),
-        ("torch.nn", "Module", Kind.TORCH_MODULE),
-        ("torch.export", "ExportedProgram", Kind.EXPORTED_PROGRAM),
-    ):
+    for module, name, kind in _CLASSES:
         cls = getattr(sys.modules.get(module), name, None)
         if cls is not None and isinstance(source, cls):
             return kind
@@ -78,7 +78,7 @@ def _sniff_path(source: str | os.PathLike[str]) -> Kind:
     if exists:
         raise SourceError(f"{path} is neither a file nor a directory; {ACCEPTED}")
     if isinstance(source, str) and is_hub_id(source):
-        return Kind.HUB_ID
+        return "huggingface"
     raise SourceError(f"there is no file or directory {path}; {ACCEPTED}")
 
 
@@ -100,17 +100,17 @@ def _sniff_directory(path: Path) -> Kind:
     if ENGINE_MANIFEST in names:
         manifest = read_json(path / ENGINE_MANIFEST)
         if str(manifest.get("format", "")).startswith("infopt"):
-            return Kind.ENGINE_DIRECTORY
+            return "engine"
     if "config.json" in names:
         config = read_json(path / "config.json")
         if "model_type" in config or "architectures" in config:
-            return Kind.HUGGINGFACE_DIRECTORY
+            return "huggingface"
         raise SourceError(
             f"{path / 'config.json'} names neither model_type nor architectures, so it is no "
             "Hugging Face model; give the directory that save_pretrained wrote"
         )
     if "modules.json" in names:  # sentence-transformers; its encoder may lie one level below
-        return Kind.HUGGINGFACE_DIRECTORY
+        return "huggingface"
     models = [name for name in names if name.endswith(".onnx")]
     if models:
         raise SourceError(f"{path} is a directory; give the model in it: {path / models[0]}")
@@ -176,9 +176,9 @@ def _sniff_file(path: Path) -> Kind:
                 "give the directory with its config.json"
             )
         if _is_onnx_text(head):
-            return Kind.ONNX_TEXT
+            return "onnx-text"
         if _is_onnx(file, size):
-            return Kind.ONNX_FILE
+            return "onnx"
     if re.match(rb"\s*(<!doctype|<html)", head, re.IGNORECASE):
         raise SourceError(f"{path} is a web page, as from a failed download; download it again")
     raise SourceError(f"{path} is no model that infopt knows; {ACCEPTED}")
@@ -194,7 +194,7 @@ def _sniff_zip(path: Path) -> Kind:
         ) from None
     inner = {name.partition("/")[2] for name in names}
     if "archive_format" in inner:
-        return Kind.PT2_FILE
+        return "pt2"
     if "serialized_exported_program.json" in names:
         raise SourceError(
             f"{path} was written by torch.export.save before torch 2.8 and holds pickles; "

@@ -9,15 +9,25 @@ import contextlib
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx_ir as ir
 
-from infopt.errors import DataError, ImportFailed, UsageError
+from infopt.errors import DataError, ImportFailed, SourceError, UsageError
 from infopt.importers import dimensions, structure
 from infopt.importers.base import ExampleInputs, Imported, ImportOptions
-from infopt.importers.torch_export import preserved, quiet, short, tidy, to_onnx, unique
+from infopt.importers.sniff import Kind
+from infopt.importers.torch_export import (
+    preserved,
+    quiet,
+    require_torch,
+    short,
+    tidy,
+    to_onnx,
+    unique,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -47,19 +57,39 @@ class Exported:
     """The names of the dynamic dimensions, or why there are none."""
 
 
-def import_torch(source: torch.nn.Module, options: ImportOptions) -> Imported:
-    """Import a module; it is exported as in ``eval()`` and left as it was.
+def import_torch(source: object, kind: Kind, options: ImportOptions) -> Imported:
+    """Import a ``torch.nn.Module``, an ``ExportedProgram``, or the path of a ``.pt2`` file.
+
+    A module is exported as in ``eval()`` and left as it was.
 
     Args:
-        source: The module.
-        options: ``example_inputs`` is needed; ``dynamic_shapes`` names the dynamic dimensions,
-            else they are inferred.
+        source: The module, program or path.
+        kind: Which of these it is.
+        options: ``example_inputs``, needed for a module; ``dynamic_shapes`` names the dynamic
+            dimensions, else they are inferred (a program has its own).
 
     Raises:
         UsageError: There are no example inputs, or ``dynamic_shapes`` does not fit them.
         DataError: The module does not accept the example inputs.
+        SourceError: The file is damaged or could run code.
         ImportFailed: The exporter gave up.
+        UnavailableError: torch is not installed.
     """
+    require_torch()
+    from infopt.importers import pt2, torch_program
+
+    if kind == "torch":
+        return _import_module(cast("torch.nn.Module", source), options)
+    if kind == "pt2":
+        path = Path(str(source))
+        return torch_program.import_program(pt2.load_program(path), options, path.name)
+    if kind == "exported-program":
+        program = cast("torch.export.ExportedProgram", source)
+        return torch_program.import_program(program, options, "ExportedProgram")
+    raise SourceError(f"{source} is an engine that infopt made; give the model it was made from")
+
+
+def _import_module(source: torch.nn.Module, options: ImportOptions) -> Imported:
     import torch
 
     name = type(source).__name__
@@ -117,7 +147,15 @@ def bind(module: torch.nn.Module, example: ExampleInputs) -> Call:
     Raises:
         DataError: ``forward`` does not take such arguments.
     """
-    args, kwargs = (example, {}) if isinstance(example, tuple) else ((), dict(example))
+    if isinstance(example, tuple):
+        return bind_arguments(module, example, {})
+    return bind_arguments(module, (), example)
+
+
+def bind_arguments(
+    module: torch.nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> Call:
+    """Like :func:`bind`, with positional and keyword arguments together."""
     signature = inspect.signature(module.forward)
     try:
         signature.bind(*args, **kwargs)
@@ -125,12 +163,15 @@ def bind(module: torch.nn.Module, example: ExampleInputs) -> Call:
         raise DataError(
             f"the example inputs do not fit {type(module).__name__}.forward{signature}: {error}"
         ) from None
-    names = [p.name for p in signature.parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
-    rest = next((p.name for p in signature.parameters.values() if p.kind == p.VAR_POSITIONAL), "")
+    parameters = signature.parameters.values()
+    names = [p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), "")
     names += [f"{rest}_{index}" for index in range(len(args) - len(names))]
 
     args = tuple(structure.replace(value, _leaf) for value in args)
-    kwargs = {name: structure.replace(value, _leaf) for name, value in kwargs.items()}
+    order = [p.name for p in parameters if p.name in kwargs]
+    order += [name for name in kwargs if name not in order]
+    kwargs = {name: structure.replace(kwargs[name], _leaf) for name in order}
     template, tensors = structure.take_out((args, kwargs))
     if not tensors:
         raise DataError(f"no tensor stands among the example inputs of {type(module).__name__}")
@@ -172,7 +213,7 @@ def export_module(
 
     name = type(module).__name__
     sets = [call.inputs for call in calls]
-    _check_alike(name, calls)
+    check_alike(name, calls)
     if dynamic_shapes is None:
         dims = dimensions.consistent(dimensions.inferred(sets), sets)
     else:
@@ -182,7 +223,7 @@ def export_module(
         module.eval()
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
         sets = [{key: t.to(device) for key, t in inputs.items()} for inputs in sets]
-        flat = _flat(module, calls[0].template)
+        flat = flattened(module, calls[0].template)
         first = run(flat, sets[0])
         note = ", ".join(sorted({dim for axes in dims.values() for dim in axes.values()}))
         try:
@@ -195,11 +236,16 @@ def export_module(
             model = _export(flat, sets[0], dims)
             note = f"none, since {error}"
         tidy(model, list(sets[0]), list(first), prefix="inner.")
-        samples, expected = _samples(flat, sets, dims, first)
+        samples, expected = sampled(flat, sets, dims, first)
     return Exported(model, samples, expected, note or "none")
 
 
-def _check_alike(name: str, calls: Sequence[Call]) -> None:
+def check_alike(name: str, calls: Sequence[Call]) -> None:
+    """Check that the calls differ in the sizes of tensors at most.
+
+    Raises:
+        DataError: They differ in more.
+    """
     first = calls[0]
     for call in calls[1:]:
         kinds = [(key, t.dtype, t.ndim) for key, t in call.inputs.items()]
@@ -212,7 +258,7 @@ def _check_alike(name: str, calls: Sequence[Call]) -> None:
             )
 
 
-def _flat(module: torch.nn.Module, template: object) -> torch.nn.Module:
+def flattened(module: torch.nn.Module, template: object) -> torch.nn.Module:
     """``module`` taking its tensors one by one and returning a tuple of them."""
     import torch
 
@@ -264,7 +310,7 @@ def _export(flat: torch.nn.Module, inputs: Inputs, dims: dimensions.Dims) -> ir.
     return to_onnx(type(flat.inner).__name__, flat, tuple(inputs.values()), dynamic_shapes=shapes)
 
 
-def _samples(
+def sampled(
     flat: torch.nn.Module,
     sets: Sequence[Inputs],
     dims: dimensions.Dims,
