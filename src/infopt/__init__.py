@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from infopt._version import __version__
 
 if TYPE_CHECKING:
+    from infopt.api import benchmark as benchmark
     from infopt.api import compare as compare
     from infopt.api import load as load
     from infopt.api import optimize as optimize
 
-_API = ("compare", "load", "optimize")
+_API = ("benchmark", "compare", "load", "optimize")
 
 __all__ = ["__version__", *_API]
 

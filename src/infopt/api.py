@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import tempfile
@@ -18,19 +19,27 @@ from infopt import provenance
 from infopt.backends import backend_for
 from infopt.backends.base import Backend, RunOptions, Session
 from infopt.engine import Engine, Manifest, TensorSpec
-from infopt.errors import Interrupted, StrictError, VerificationError
+from infopt.errors import Interrupted, StrictError, UsageError, VerificationError
 from infopt.events import Event, Listener, ignore
 from infopt.evidence import shapes as shapes_
 from infopt.evidence.data import DataSource
-from infopt.evidence.equivalence import Equivalence
+from infopt.evidence.equivalence import Equivalence, Sample
 from infopt.importers import Imported, ImportOptions, import_model
 from infopt.ir import digest, files, queries
+from infopt.measure.timing import Measurement, interleave
 from infopt.pipeline import PassRun, Pipeline
 from infopt.presets import preset
 from infopt.target import DEFAULT_TARGET, parse_target
-from infopt.verification import Witness, call_witness, check_tolerance, find_culprit
+from infopt.verification import (
+    Witness,
+    call_witness,
+    check_tolerance,
+    find_culprit,
+    find_samples,
+)
 
 NOT_MEASURED = "not measured"
+_RACE_SECONDS = 3.0
 
 Shapes = Mapping[str, Sequence[int | shapes_.Range]] | Sequence[str]
 """Sizes by input name, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``."""
@@ -224,6 +233,74 @@ def compare(
         return witness.examine(session, allowed)
 
 
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Subjects timed in one run, on each of some samples."""
+
+    subjects: tuple[str, ...]
+    """What was timed; the first is the baseline of all ratios."""
+    runs: tuple[tuple[str, Measurement], ...]
+    """The shapes of a sample, and what was measured on it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures and the conditions, ready for JSON."""
+        return {
+            "subjects": self.subjects,
+            "runs": [{"sample": sample, **found.as_dict()} for sample, found in self.runs],
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(),
+        }
+
+
+def benchmark(
+    *subjects: object,
+    shapes: Shapes = (),
+    data: DataSource | None = None,
+    seconds: float = 10.0,
+    threads: int | None = None,
+    seed: int = 0,
+    on_event: Listener = ignore,
+) -> Benchmark:
+    """Time models and engines on the same inputs, interleaved in one run.
+
+    Args:
+        *subjects: Engine directories, or anything that can be imported: a model runs as the
+            runtime runs it by default. The first is the baseline.
+        shapes: Sizes of dynamic dimensions; for a range, both ends are timed.
+        data: Real inputs, each of which is timed; by default one synthetic sample.
+        seconds: Time budget, for all samples together.
+        threads: Threads of one operator; by default every core.
+        seed: Of synthetic inputs.
+        on_event: Told of every step.
+
+    Raises:
+        UsageError: No subjects, or ``shapes`` or ``data`` that do not fit.
+        ModelError: A subject is no valid model.
+        UnavailableError: A runtime or device is not there.
+    """
+    if not subjects:
+        raise UsageError("nothing to measure; name at least one engine or model")
+    options = RunOptions(threads=threads)
+    wanted = _shapes(shapes)
+    with _interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
+        sessions = {}
+        for number, subject in enumerate(subjects):
+            on_event(Event("import", _name(subject)))
+            label = _name(subject) if _name(subject) not in sessions else f"{_name(subject)} again"
+            sessions[label] = _session(subject, Path(scratch) / str(number), options)
+        first = next(iter(sessions.values()))
+        model = import_model(_model_file(subjects[0])).model
+        samples, _ = find_samples(model, first, shapes=wanted, data=data, seed=seed)
+        if data is None:
+            samples = samples[: 2 if wanted else 1]
+        runs = []
+        for sample in samples:
+            on_event(Event("measure", sample.shapes()))
+            found = _interleave(sessions, sample, seconds=seconds / len(samples))
+            runs.append((sample.shapes(), found))
+        return Benchmark(tuple(sessions), tuple(runs))
+
+
 def _pipeline(pipeline: str | Pipeline | None, backend: Backend, precision: str) -> Pipeline:
     default = preset(backend, precision)
     if pipeline is None:
@@ -312,7 +389,23 @@ def _furthest(found: Equivalence) -> str:
 def _race(
     witness: Witness, backend: Backend, payload: Path, options: RunOptions, tell: Listener
 ) -> Any:
-    return NOT_MEASURED
+    """The engine and the original, as the runtime runs it by default, timed in one run."""
+    reason = backend.unavailable()
+    if reason is not None:
+        return f"{NOT_MEASURED}: {reason}"
+    sample = witness.samples[0]
+    tell(Event("measure", sample.shapes()))
+    sessions = {
+        "original": backend.open_model(witness.file, options),
+        "engine": backend.load(payload, options),
+    }
+    found = _interleave(sessions, sample, seconds=_RACE_SECONDS)
+    return {"sample": sample.shapes(), **found.as_dict()}
+
+
+def _interleave(sessions: Mapping[str, Session], sample: Sample, seconds: float) -> Measurement:
+    calls = {name: functools.partial(session, sample.inputs) for name, session in sessions.items()}
+    return interleave(calls, seconds=seconds, precision=0.01)
 
 
 def _be_strict(evidence: Mapping[str, Any]) -> None:
