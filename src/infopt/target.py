@@ -23,6 +23,9 @@ class Target:
     """The newest opset of the standard domain that the runtime loads."""
     max_ir_version: int
     """The newest ONNX IR version that the runtime loads."""
+    engine_opsets: tuple[int, ...]
+    """Opsets in which to write an engine, the best first; the first that can express the model
+    and in which the runtime has every kernel is taken (docs/design/0003-opset.md)."""
     extra: str
     """What to install: ``pip install "infopt[extra]"``."""
     description: str
@@ -38,6 +41,7 @@ TARGETS: dict[str, Target] = {
             provider="CPUExecutionProvider",
             max_opset=26,
             max_ir_version=13,
+            engine_opsets=(24, 21),
             extra="cpu",
             description="ONNX Runtime on the processor; the default",
         ),
@@ -48,6 +52,8 @@ TARGETS: dict[str, Target] = {
             provider="CUDAExecutionProvider",
             max_opset=26,
             max_ir_version=13,
+            # Several CUDA kernels stop at versions before 21, and their nodes would go to the CPU.
+            engine_opsets=(20, 23, 24),
             extra="gpu",
             description="ONNX Runtime on an NVIDIA GPU",
         ),

@@ -125,7 +125,7 @@ def _reference(imported: Imported, backend: Backend, scratch: Path) -> tuple[Pat
             pass  # too new for the runtime, perhaps: converted to our opset it may run
         else:
             return imported.path, session, "the original file, runtime optimizations off"
-    files.write_onnx(imported.model, scratch)
+    backend.compile(imported.model, scratch)
     file = scratch / files.MODEL_FILE
     what = "the model as exported" if imported.path is None else "the original at our opset"
     return file, backend.reference(file, RunOptions()), f"{what}, runtime optimizations off"
@@ -255,7 +255,7 @@ def find_culprit(
         with tempfile.TemporaryDirectory(dir=scratch) as room:
             try:
                 pipeline.run(model, stop=stop)
-                files.write_onnx(model, Path(room))
+                backend.compile(model, Path(room))
                 session = backend.reference(Path(room) / files.MODEL_FILE, RunOptions())
                 found = compare(
                     session,

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from infopt.backends.base import Backend, RunOptions, Session
 from infopt.backends.onnxruntime import runtime
+from infopt.backends.onnxruntime.opsets import at_runnable_opset
 from infopt.backends.onnxruntime.session import OrtSession
 from infopt.errors import UnavailableError
 from infopt.ir import files
@@ -29,7 +30,7 @@ class OnnxRuntimeBackend(Backend):
         return ()
 
     def compile(self, model: ir.Model, directory: Path) -> None:
-        files.write_onnx(model, directory)
+        files.write_onnx(at_runnable_opset(model, self.target), directory)
 
     def load(self, directory: Path, options: RunOptions) -> Session:
         return self.open_model(directory / files.MODEL_FILE, options)

