@@ -25,8 +25,10 @@ class SimplifyShapes(Pass):
     Expand to the shape that is already there disappear.
 
     A size is known as a number, or as the size of one axis of one value from which it was
-    computed. That two inputs name a dimension alike is not believed: no runtime checks it, and
-    a model that was fed different sizes would compute something else without a word.
+    computed. That two dimensions have the same name is what ONNX says for "the same size", but
+    no runtime checks it; a model whose ``batch`` is fed as 1 here and as 3 there broadcasts. So
+    a name is believed in one place only: for a size that Reshape copies (0) while all its other
+    sizes are numbers or copies. There a false name is a Reshape that fails, not a wrong result.
 
     An axis may be empty. So -1 is written only where all other sizes are numbers greater than
     0: beside a copied size that may be 0, -1 would be undefined where the original was not.
@@ -110,6 +112,7 @@ def _target(node: ir.Node, sizes: Sizes, data: tuple[Size, ...] | None) -> list[
     allow_zero = bool(attribute(node, "allowzero", 0))
     target: list[int] = []
     open_axes = []
+    by_name = False
     for axis, entry in enumerate(known):
         own = result[axis] if result is not None and axis < len(result) else None
         copied = data[axis] if data is not None and axis < len(data) else None
@@ -121,9 +124,14 @@ def _target(node: ir.Node, sizes: Sizes, data: tuple[Size, ...] | None) -> list[
             target.append(entry)
         elif isinstance(entry, Dim) and entry == copied:
             target.append(0)
+        elif isinstance(entry, Dim) and _same_name(entry, node.inputs[0], axis):
+            target.append(0)
+            by_name = True
         else:
             target.append(-1)
             open_axes.append(axis)
+    if by_name and -1 in target:
+        return "a size is known by its name only, and another one would be -1"
     if not open_axes:
         return target
     if len(open_axes) > 1 or target.count(-1) > 1:
@@ -131,3 +139,13 @@ def _target(node: ir.Node, sizes: Sizes, data: tuple[Size, ...] | None) -> list[
     if 0 in target:
         return f"size {open_axes[0]} of the target would be -1 beside a size that may be 0"
     return target
+
+
+def _same_name(size: Dim, value: ir.Value | None, axis: int) -> bool:
+    """Whether ``size`` and axis ``axis`` of ``value`` have the same name, in the same graph."""
+    if value is None or value.shape is None or axis >= len(value.shape):
+        return False
+    here, there = value.shape[axis], size.value.shape[size.axis] if size.value.shape else None
+    if not isinstance(here, ir.SymbolicDim) or here.value is None:
+        return False
+    return here == there and value.graph is size.value.graph
