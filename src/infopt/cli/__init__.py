@@ -57,11 +57,7 @@ class Infopt(click.Group):
 )
 @click.version_option(__version__, prog_name="infopt", message="%(prog)s %(version)s")
 def main() -> None:
-    r"""Compile a trained model into the fastest engine that still gives the right answers.
+    """Compile a trained model into the fastest engine that still gives the right answers.
 
     infopt shows the evidence: what changed, how exact the result is, how fast, how large.
-
-    \b
-      infopt optimize model.onnx -o engine/
-      infopt inspect engine/
     """

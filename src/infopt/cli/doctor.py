@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infopt.cli.answer import Answer
-from infopt.cli.options import json_option
+from infopt.cli.options import Command, json_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,7 +24,7 @@ _MARKS = {
 }
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 def command() -> Answer:
     """Check what is installed against what fits together.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infopt.cli.answer import Answer
-from infopt.cli.options import json_option, shape_option
+from infopt.cli.options import Command, json_option, shape_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ TOP = 12
 """Operators that are listed one by one; ``--all`` lists the rest too."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", metavar="MODEL_OR_ENGINE")
 @shape_option
 @click.option("--all", "everything", is_flag=True, help="List every operator.")
@@ -77,9 +77,10 @@ def view(found: Inspection, top: int | None) -> RenderableType:
     else:
         parts += ["", _counts(found, top)]
     if found.engine is not None:
-        from infopt.cli.report import evidence_lines
+        from infopt.cli.report import evidence, manifest_summary
 
-        parts += ["", *evidence_lines(found.engine)]
+        parts += ["", manifest_summary(found.engine), ""]
+        parts += evidence(found.engine.manifest.evidence, verbose=False)
     return Group(*parts)
 
 

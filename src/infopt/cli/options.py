@@ -1,12 +1,47 @@
-"""Options that several commands share, so that each is spelled and explained once."""
+"""What several commands share: their base class, and options that are explained once."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
 import click
+
+
+class Command(click.Command):
+    """A command whose work cannot write to stdout: that is for the answer alone.
+
+    Exporters and runtimes print as they please, from Python and from C; while a command works,
+    all of it goes to stderr.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command's function."""
+        with _stdout_to_stderr():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    real = sys.stdout is sys.__stdout__ and sys.stdout is not None
+    kept = os.dup(1) if real else -1
+    try:
+        if real:
+            sys.stdout.flush()
+            os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if real:
+            os.dup2(kept, 1)
+            os.close(kept)
+
 
 json_option = click.option(
     "--json",
-    "as_json",
     is_flag=True,
     expose_value=False,  # read where every command ends, not by the command
     help="Print one JSON document on stdout.",
@@ -17,5 +52,36 @@ shape_option = click.option(
     "shapes",
     multiple=True,
     metavar="NAME=1x128",
-    help="Sizes of an input, such as x=1x128, or ranges, x=1..8x1..512; repeatable.",
+    help="Sizes of an input, x=1x128, or ranges, x=1..8x1..512; or of a dynamic dimension, "
+    "batch=8. Repeatable.",
+)
+
+data_option = click.option(
+    "--data",
+    metavar="NPZ|DIR|MODULE:FUNC",
+    help="Real inputs: an .npz file, a folder of them, or a function that yields dictionaries. "
+    "Without it, seeded synthetic inputs.",
+)
+
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show every detail.")
+
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the synthetic inputs."
+)
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of one operator; by default every core.",
+)
+
+tolerance_option = click.option(
+    "--tolerance",
+    type=float,
+    metavar="ERROR",
+    help="Largest relative error of an output, max|a-b| / max|b|.  [default: 1e-4]",
+)
+
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Show neither progress nor the report."
 )

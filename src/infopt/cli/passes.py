@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infopt.cli.answer import Answer
-from infopt.cli.options import json_option
+from infopt.cli.options import Command, json_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from infopt.passes.base import Pass
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 def command() -> Answer:
-    r"""List the passes that a --pipeline can name, with their options.
+    """List the passes that a --pipeline can name, with their options.
 
-    \b
-      infopt optimize model.onnx -o engine/ --pipeline "merge-chains,eliminate-dead-code"
+    A pipeline is a list of them, such as fold-constants,repeat(merge-chains,eliminate-dead-code);
+    options stand in braces after a pass.
     """
     from infopt.passes import PASSES
 

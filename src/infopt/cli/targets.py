@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from infopt.cli.answer import Answer
-from infopt.cli.options import json_option
+from infopt.cli.options import Command, json_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 def command() -> Answer:
     """List the targets, and say which of them run on this machine.

@@ -14,7 +14,8 @@ from infopt.errors import UsageError, nearest
 Range = tuple[int, int]
 """Smallest and largest size of a dimension, both inclusive."""
 Shapes = Mapping[str, Sequence[Range]]
-"""Input name → range of each dimension."""
+"""Input name → range of each dimension; or name of a dynamic dimension → its one range, where
+``batch`` also stands for the dynamic first axis of every input."""
 
 _ONE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
@@ -79,17 +80,15 @@ def bind(inputs: Sequence[ir.Value], shapes: Shapes) -> dict[Dim, Range]:
     """The range of each dynamic dimension that ``shapes`` speaks of.
 
     Raises:
-        UsageError: ``shapes`` names an unknown input, has another rank, contradicts a fixed
-            size, or gives one dimension two ranges.
+        UsageError: ``shapes`` names an unknown input or dimension, has another rank, contradicts
+            a fixed size, or gives one dimension two ranges.
     """
     known = {value.name or "": value for value in inputs}
     bound: dict[Dim, Range] = {}
     for name, ranges in shapes.items():
         if name not in known:
-            raise UsageError(
-                f"a shape is given for {name!r}, but the model has no such input"
-                f"{nearest(name, known)}; its inputs: {', '.join(known)}"
-            )
+            _bind_dimension(name, ranges, inputs, bound)
+            continue
         value = known[name]
         dims = (
             dims_of(value) if value.shape is not None else [(name, i) for i in range(len(ranges))]
@@ -112,6 +111,30 @@ def bind(inputs: Sequence[ir.Value], shapes: Shapes) -> dict[Dim, Range]:
                     f"and {_text(wanted)}; inputs that share a dimension must agree"
                 )
     return bound
+
+
+def _bind_dimension(
+    name: str, ranges: Sequence[Range], inputs: Sequence[ir.Value], bound: dict[Dim, Range]
+) -> None:
+    """The range of a dimension by its own name, or of the first axes that are called a batch."""
+    dims = [dim for value in inputs if value.shape is not None for dim in dims_of(value)]
+    meant = [dim for dim in dims if not isinstance(dim, int) and label(dim) == name]
+    if not meant and name == "batch":
+        firsts = [dims_of(value)[0] for value in inputs if value.shape is not None and value.shape]
+        meant = [dim for dim in firsts if not isinstance(dim, int)]
+    if not meant or len(ranges) != 1:
+        known = [value.name or "" for value in inputs]
+        known += dict.fromkeys(label(dim) for dim in dims if not isinstance(dim, int))
+        raise UsageError(
+            f"a shape is given for {name!r}, but the model has no such input or dynamic dimension"
+            f"{nearest(name, known)}; it has: {', '.join(known)}"
+        )
+    for dim in meant:
+        if bound.setdefault(dim, ranges[0]) != ranges[0]:
+            raise UsageError(
+                f"dimension {label(dim)!r} cannot be both {_text(bound[dim])} "
+                f"and {_text(ranges[0])}; inputs that share a dimension must agree"
+            )
 
 
 def _text(bounds: Range) -> str:

@@ -1,0 +1,129 @@
+"""``infopt optimize``: a model becomes an engine, and the evidence is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import click
+
+from infopt.cli.answer import Answer
+from infopt.cli.options import (
+    Command,
+    data_option,
+    json_option,
+    quiet_option,
+    seed_option,
+    shape_option,
+    threads_option,
+    tolerance_option,
+    verbose_option,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from infopt.engine import Engine
+
+EXAMPLES = (
+    "infopt optimize model.onnx -o model.engine",
+    "infopt optimize bert/ --shape input_ids=1..8x16..512 --data samples/",
+)
+
+
+@click.command(cls=Command, epilog="\b\n" + "\n".join(EXAMPLES))
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    help="The engine directory to write.  [default: the model's name with .engine, here]",
+)
+@click.option("--target", default="onnxruntime:cpu", show_default=True, help="What to compile for.")
+@click.option("--precision", default="fp32", show_default=True, help="Precision of the engine.")
+@shape_option
+@data_option
+@click.option("--pipeline", metavar="PASSES", help="Passes to run instead of the target's preset.")
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    help="Compare the engine with the original.  [default: on]",
+)
+@click.option(
+    "--bench/--no-bench",
+    default=None,
+    help="Measure the engine beside ONNX Runtime on the original.  [default: as --verify]",
+)
+@tolerance_option
+@click.option("--strict", is_flag=True, help="Fail on everything that could not be shown.")
+@click.option("--force", is_flag=True, help="Write the engine even if it computes something else.")
+@seed_option
+@threads_option
+@click.option("--task", help="For Hugging Face: what the model does.")
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Allow code that lies in a Hugging Face directory."
+)
+@json_option
+@quiet_option
+@verbose_option
+def command(
+    model: str,
+    output: str | None,
+    target: str,
+    precision: str,
+    shapes: tuple[str, ...],
+    data: str | None,
+    pipeline: str | None,
+    verify: bool,
+    bench: bool | None,
+    tolerance: float | None,
+    strict: bool,
+    force: bool,
+    seed: int,
+    threads: int | None,
+    task: str | None,
+    trust_remote_code: bool,
+    quiet: bool,
+    verbose: bool,
+) -> Answer:
+    """Compile MODEL into an engine, and show that it computes the same.
+
+    MODEL is an ONNX file, a .pt2 file of torch.export.save, a Hugging Face directory or a hub id.
+    """
+    from infopt import api
+    from infopt.cli.progress import Progress
+
+    with Progress(quiet=quiet) as progress:
+        engine = api.optimize(
+            model,
+            output,
+            target=target,
+            precision=precision,
+            pipeline=pipeline,
+            shapes=shapes,
+            data=data,
+            verify=verify,
+            measure=bench,
+            tolerance=tolerance,
+            strict=strict,
+            force=force,
+            task=task,
+            trust_remote_code=trust_remote_code,
+            seed=seed,
+            threads=threads,
+            on_event=progress,
+        )
+    return Answer(
+        document={
+            "engine": str(engine.path),
+            "bytes": engine.nbytes,
+            "manifest": dataclasses.asdict(engine.manifest),
+        },
+        view=lambda: "" if quiet else _view(engine, verbose=verbose),
+    )
+
+
+def _view(engine: Engine, *, verbose: bool) -> RenderableType:
+    from infopt.cli.report import engine_report
+
+    return engine_report(engine, verbose=verbose)

@@ -1,0 +1,249 @@
+"""The evidence of an engine as people read it: what changed, how exact, how fast, how large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from infopt.cli.console import table
+from infopt.cli.words import count, duration, figure, size
+from infopt.engine import Engine, Manifest
+
+SHOWN = 4
+"""Samples that are listed one by one; the rest under ``-v``."""
+
+
+def engine_report(engine: Engine, *, verbose: bool) -> RenderableType:
+    """The whole report of an engine that was just written."""
+    manifest = engine.manifest
+    parts: list[RenderableType] = ["", changes(manifest, verbose=verbose)]
+    if verbose:
+        parts += refusals(manifest)
+    parts += ["", *evidence(manifest.evidence, verbose=verbose), "", sizes(engine), ""]
+    parts.append(next_step(engine))
+    return Group(*parts)
+
+
+def changes(manifest: Manifest, *, verbose: bool) -> RenderableType:
+    """What the passes did, pass by pass; every single run with ``verbose``."""
+    before, after = manifest.sizes["nodes_before"], manifest.sizes["nodes_after"]
+    nodes = f"{before:,} → {after:,} nodes" if before != after else count(after, "node")
+    heading = _heading("What changed", nodes)
+    rows = list(manifest.passes) if verbose else _by_pass(manifest.passes)
+    active = [row for row in rows if row["changes"]]
+    if not active:
+        return Group(heading, _indented(f"nothing: none of {count(len(rows), 'pass', 'passes')}"))
+    drawn = table("", "pass", ">nodes", ">changes", ">time")
+    for row in active:
+        delta = row["nodes_after"] - row["nodes_before"]
+        nodes = (
+            f"{row['nodes_before']:,} → {row['nodes_after']:,}"
+            if verbose
+            else (f"{delta:+,}".replace("-", "−") if delta else "·")
+        )
+        drawn.add_row("", row["spec"], nodes, f"{len(row['changes']):,}", duration(row["seconds"]))
+    idle = len(rows) - len(active)
+    if idle:
+        seconds = sum(row["seconds"] for row in rows if not row["changes"])
+        runs = count(idle, "run") if verbose else count(idle, "pass", "passes")
+        drawn.add_row("", f"{runs} without a change", "", "", duration(seconds), style="quiet")
+    return Group(heading, drawn)
+
+
+def _by_pass(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each pass, its runs added up: their node counts as one difference."""
+    rows: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        row = rows.setdefault(
+            run["spec"],
+            {"spec": run["spec"], "seconds": 0.0, "nodes_before": 0, "nodes_after": 0}
+            | {"changes": [], "refusals": []},
+        )
+        row["seconds"] += run["seconds"]
+        row["nodes_after"] += run["nodes_after"] - run["nodes_before"]
+        row["changes"] += run["changes"]
+        row["refusals"] += run["refusals"]
+    return list(rows.values())
+
+
+def refusals(manifest: Manifest) -> list[RenderableType]:
+    """Near matches that the passes left alone, and why; equal reasons together."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for run in manifest.passes:
+        for refusal in run["refusals"]:
+            key = (run["spec"], refusal["rule"], refusal["reason"])
+            places = found.setdefault(key, [])
+            if refusal["node"] not in places:
+                places.append(refusal["node"])
+    if not found:
+        return []
+    drawn = table("", "pass", "left alone at", "because")
+    for (spec, rule, reason), places in found.items():
+        where = places[0] + (f" and {len(places) - 1:,} more" if len(places) > 1 else "")
+        name = spec.partition("{")[0]
+        drawn.add_row("", name if rule == name else f"{name}: {rule}", where, reason)
+    return ["", _heading("What was left alone"), drawn]
+
+
+def evidence(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType]:
+    """How exact and how fast, with what could not be shown said plainly."""
+    exported = found.get("export")
+    if isinstance(exported, Mapping):
+        yield equivalence(exported, "How exact is the export", verbose=verbose)
+        yield ""
+    exact = found.get("equivalence")
+    if isinstance(exact, Mapping):
+        yield equivalence(exact, "How exact", verbose=verbose)
+    else:
+        yield _unknown("How exact", str(exact))
+    culprit = found.get("culprit")
+    if isinstance(culprit, Mapping):
+        where = f", rule {culprit['rule']} at {culprit['node']}" if culprit.get("rule") else ""
+        yield _indented(f"guilty: {culprit['step']}{where}", "bad")
+    if isinstance(found.get("target"), str):
+        yield _indented(f"on the target: {found['target']}", "caution")
+    yield ""
+    fast = found.get("speed")
+    if isinstance(fast, Mapping):
+        yield speed(fast)
+    else:
+        yield _unknown("How fast", str(fast))
+
+
+def equivalence(found: Mapping[str, Any], title: str, *, verbose: bool) -> RenderableType:
+    """A comparison: a row for each output, and on which inputs it was made."""
+    holds = not found["failing"]
+    verdict = Text(
+        f"every output within {found['tolerance']:.2g}"
+        if holds
+        else f"{count(len(found['failing']), 'sample')} beyond {found['tolerance']:.2g}",
+        "good" if holds else "bad",
+    )
+    classes = any(row.get("top1") is not None for row in found["outputs"].values())
+    drawn = table(
+        "", "output", ">max abs", ">max rel", ">SQNR", ">cosine", *([">top-1"] if classes else [])
+    )
+    for name, row in found["outputs"].items():
+        cells: list[str | Text] = [
+            figure(float(row["max_absolute"])),
+            Text(
+                figure(float(row["max_relative"])),
+                "" if float(row["max_relative"]) <= found["tolerance"] else "bad",
+            ),
+            _decibels(float(row["sqnr_db"])),
+            _cosine(float(row["cosine"])),
+        ]
+        if classes:
+            cells.append("–" if row.get("top1") is None else f"{row['top1']:.1%}")
+        drawn.add_row("", Text(name, "name"), *cells)
+    parts: list[RenderableType] = [_heading(title, verdict), drawn]
+    parts += _conditions(found, verbose=verbose)
+    return Group(*parts)
+
+
+def _conditions(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType]:
+    """What a comparison was made with and on, and what it does not show."""
+    ran = f", {found['ran']}" if found.get("ran") else ""
+    samples = list(found["samples"])
+    on = count(len(samples), "sample")
+    yield _indented(f"compared with {found['reference']}{ran}, on {on}", "quiet")
+    shown = samples if verbose or len(samples) <= SHOWN else samples[:SHOWN]
+    for sample in shown:
+        yield _indented(f"  {sample}", "quiet")
+    if len(shown) < len(samples):
+        yield _indented(f"  and {len(samples) - len(shown)} more (-v shows them)", "quiet")
+    if found.get("undetermined"):
+        names = ", ".join(found["undetermined"])
+        yield _indented(f"not comparable, the original itself varies: {names}", "caution")
+    for note in found.get("notes", ()):
+        yield _indented(note, "caution")
+
+
+def speed(found: Mapping[str, Any], title: str = "How fast") -> RenderableType:
+    """An interleaved measurement: a row for each subject, ratios to the first."""
+    drawn = table("", "", ">median", ">p90", ">p99", ">speed", "interval", "")
+    for number, (name, row) in enumerate(found["subjects"].items()):
+        ratio, baseline = row["ratio"], number == 0
+        verdict = "baseline" if baseline else str(ratio["verdict"])
+        drawn.add_row(
+            "",
+            Text(name, "name"),
+            *(duration(row[key]) for key in ("median", "p90", "p99")),
+            f"{ratio['value']:.2f}×",
+            "" if baseline else f"{ratio['low']:.2f}–{ratio['high']:.2f}",
+            Text(verdict, {"faster": "good", "slower": "bad"}.get(verdict, "quiet")),
+        )
+    ratios = [row["ratio"] for row in found["subjects"].values()]
+    how = f"interleaved, {count(found['rounds'], 'round')} in {duration(found['seconds'])}"
+    if len(ratios) > 1:
+        how += f"; intervals hold with {ratios[-1]['confidence']:.0%} confidence"
+    if found.get("noise") is not None:
+        how += f"; the same model twice differs by {found['noise']:.1%}"
+    return Group(_heading(title, f"at {found['sample']}"), drawn, _indented(how, "quiet"))
+
+
+def sizes(engine: Engine) -> RenderableType:
+    """Bytes of the weights before and after, and of the engine on disk."""
+    before, after = (engine.manifest.sizes[f"weights_{when}"] for when in ("before", "after"))
+    weights = (
+        f"{size(before)} → {size(after)} weights" if before != after else f"{size(after)} weights"
+    )
+    return _heading("How large", f"{weights}, {size(engine.nbytes)} on disk")
+
+
+def next_step(engine: Engine) -> RenderableType:
+    """The line of Python that loads the engine."""
+    names = ", ".join(f"{spec.name}=…" for spec in engine.manifest.inputs)
+    call = f"session({names})" if names.replace("=…", "").replace(", ", "").isidentifier() else ""
+    drawn = table("", "")
+    drawn.add_row(Text("Load it", "name"), f"session = infopt.load({str(engine.path)!r})")
+    if call:
+        drawn.add_row("", f"outputs = {call}")
+    return drawn
+
+
+def _heading(title: str, note: str | Text = "") -> Text:
+    return Text.assemble((title, "name"), "  ", note)
+
+
+def _unknown(title: str, reason: str) -> Text:
+    return _heading(title, Text(reason, "caution"))
+
+
+def _indented(text: str, style: str = "") -> RenderableType:
+    return Padding(Text(text, style), (0, 0, 0, 2), expand=False)
+
+
+def _decibels(value: float) -> str:
+    return "∞" if value == float("inf") else f"{value:.0f} dB"
+
+
+def _cosine(value: float) -> str:
+    """Six decimals, never rounded up to a one that it is not."""
+    return "1" if value == 1 else f"{min(value, 0.999999):.6f}"
+
+
+def manifest_summary(engine: Engine) -> RenderableType:
+    """What an engine is and where it comes from."""
+    manifest = engine.manifest
+    source = manifest.source
+    drawn = table("", "")
+    rows = {
+        "engine for": f"{manifest.target}, {manifest.precision}",
+        "made from": " · ".join(
+            str(source[key]) for key in ("name", "kind", "digest") if source.get(key)
+        ),
+        "model": manifest.model_digest,
+        "pipeline": manifest.pipeline or "no passes",
+        "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+        "made on": ", ".join(map(str, manifest.hardware.values())),
+    }
+    for name, value in rows.items():
+        drawn.add_row(Text(name, "head"), value)
+    for name, entry in manifest.files.items():
+        drawn.add_row(Text("file", "head"), f"{name} · {size(int(entry['bytes']))}")
+    return drawn
