@@ -201,6 +201,7 @@ def export_module(
     module: torch.nn.Module,
     calls: Sequence[Call],
     dynamic_shapes: Mapping[str, Mapping[int, str]] | None,
+    prefix: str = "inner.",
 ) -> Exported:
     """Export ``module`` in eval mode; it is left as it was, whatever happens.
 
@@ -208,6 +209,7 @@ def export_module(
         module: The module.
         calls: Example calls, alike but for the sizes of tensors. The first one is exported.
         dynamic_shapes: The dynamic dimensions; ``None`` infers them from the calls.
+        prefix: What to cut from the names of weights and modules; ``inner`` is the module.
     """
     import torch
 
@@ -235,7 +237,7 @@ def export_module(
             dims = {key: {} for key in dims}
             model = _export(flat, sets[0], dims)
             note = f"none, since {error}"
-        tidy(model, list(sets[0]), list(first), prefix="inner.")
+        tidy(model, list(sets[0]), list(first), prefix)
         samples, expected = sampled(flat, sets, dims, first)
     return Exported(model, samples, expected, note or "none")
 
