@@ -1,0 +1,144 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from infopt.errors import ExternalDataError, SourceError
+from infopt.ir import files
+from infopt.ir.digest import model_digest
+
+
+def _proto(size: int = 4096) -> onnx.ModelProto:
+    weight = numpy_helper.from_array(np.arange(size, dtype=np.float32), "w")
+    node = helper.make_node("Add", ["x", "w"], ["y"], name="add")
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [size])],
+        [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def _external(tmp_path: Path, **entries: object) -> Path:
+    """A model with external data, some entries of the reference replaced."""
+    path = tmp_path / "model.onnx"
+    onnx.save(_proto(), path, save_as_external_data=True, location="w.data", size_threshold=0)
+    model = onnx.load(path, load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key in entries:
+            entry.value = str(entries[entry.key])
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_embedded_weights_are_mapped_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(_proto(), path)
+    model = files.read_onnx(path)
+    tensor = model.graph.initializers["w"].const_value
+    assert isinstance(tensor, ir.ExternalTensor)
+    np.testing.assert_array_equal(tensor.numpy(), np.arange(4096, dtype=np.float32))
+
+
+def test_external_weights_are_mapped(tmp_path: Path) -> None:
+    model = files.read_onnx(_external(tmp_path))
+    tensor = model.graph.initializers["w"].const_value
+    assert isinstance(tensor, ir.ExternalTensor)
+    np.testing.assert_array_equal(tensor.numpy(), np.arange(4096, dtype=np.float32))
+
+
+def test_a_hard_linked_model_file_is_fine(tmp_path: Path) -> None:
+    onnx.save(_proto(), tmp_path / "cached.onnx")
+    os.link(tmp_path / "cached.onnx", tmp_path / "model.onnx")
+    tensor = files.read_onnx(tmp_path / "model.onnx").graph.initializers["w"].const_value
+    assert tensor is not None
+    assert tensor.numpy()[7] == 7
+
+
+def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
+    onnx.save(_proto(), tmp_path / "model.onnx")
+    model = files.read_onnx(tmp_path / "model.onnx")
+    out = tmp_path / "out"
+    out.mkdir()
+    assert [p.name for p in files.write_onnx(model, out)] == ["model.onnx", "model.data"]
+    assert model_digest(files.read_onnx(out / "model.onnx")) == model_digest(model)
+
+
+def test_large_attributes_are_written_into_the_model(tmp_path: Path) -> None:
+    value = numpy_helper.from_array(np.arange(4096, dtype=np.float32), "v")
+    graph = helper.make_graph(
+        [helper.make_node("Constant", [], ["y"], value=value)],
+        "g",
+        [],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4096])],
+    )
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
+    out = tmp_path / "out"
+    out.mkdir()
+    files.write_onnx(files.read_onnx(tmp_path / "model.onnx"), out)
+    written = onnx.load(out / "model.onnx")
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(written.graph.node[0].attribute[0].t), np.arange(4096)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"hello, I am no model at all", "not an ONNX model"),
+        (b"\x08\x0a", "has no graph"),
+        (_proto().SerializeToString()[:-100], "truncated"),
+    ],
+)
+def test_what_is_no_model_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=message) as caught:
+        files.read_onnx(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no file"):
+        files.read_onnx(tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"location": "../../etc/passwd"}, "leaves the model's directory"),
+        ({"location": "/etc/passwd"}, "leaves the model's directory"),
+        ({"location": "absent.data"}, "there is no file"),
+        ({"offset": 8192}, "truncated"),
+        ({"length": 12}, "12 bytes of data, but its type and shape need 16384"),
+        ({"location": "."}, "there is no file"),
+    ],
+)
+def test_bad_external_data_is_refused(
+    tmp_path: Path, entries: dict[str, object], message: str
+) -> None:
+    with pytest.raises((ExternalDataError, SourceError), match=message):
+        files.read_onnx(_external(tmp_path, **entries))
+
+
+def test_a_link_out_of_the_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    path = _external(tmp_path / "inside")
+    (tmp_path / "inside" / "w.data").rename(tmp_path / "w.data")
+    (tmp_path / "inside" / "w.data").symlink_to(tmp_path / "w.data")
+    with pytest.raises(ExternalDataError, match="leaves the model's directory"):
+        files.read_onnx(path)
+
+
+def test_no_file_can_claim_to_refer_to_itself(tmp_path: Path) -> None:
+    """The mark of embedded weights is drawn anew for each reading."""
+    path = _external(tmp_path, location="model.onnx", offset=0)
+    with pytest.raises(ExternalDataError, match="truncated"):
+        files.read_onnx(path)
