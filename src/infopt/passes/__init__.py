@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from infopt.passes.base import Pass
+from infopt.passes.cleanup.deduplicate_initializers import DeduplicateInitializers
+from infopt.passes.cleanup.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
 from infopt.passes.cleanup.eliminate_noops import EliminateNoops
 from infopt.passes.cleanup.fold_constants import FoldConstants
+from infopt.passes.cleanup.inline_functions import InlineFunctions
+from infopt.passes.cleanup.lift_constants import LiftConstants
+from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 
 _ALL: tuple[type[Pass], ...] = (
+    InlineFunctions,
+    LiftConstants,
     FoldConstants,
     SimplifyShapes,
     EliminateNoops,
+    MergeChains,
+    EliminateCommonSubexpressions,
+    DeduplicateInitializers,
     EliminateDeadCode,
 )
 

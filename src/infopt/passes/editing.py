@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -20,6 +22,10 @@ class Editor:
         self._model = model
         self._bodies = {id(function.graph) for function in model.functions.values()}
         self._names: set[str] | None = None
+
+    def is_function_body(self, graph: ir.Graph) -> bool:
+        """Whether ``graph`` is the body of a function, which cannot hold initializers."""
+        return id(graph) in self._bodies
 
     def fresh_name(self, base: str) -> str:
         """A value name that occurs nowhere in the model: ``base``, or ``base_2``, and so on."""
@@ -49,6 +55,26 @@ class Editor:
                 new.shape = old.shape.copy()
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         erase_unused(old)
+
+    def splice(self, node: ir.Node, results: Sequence[ir.Value]) -> None:
+        """Let the outputs of ``node`` be ``results``, and remove it.
+
+        A result that cannot stand in the place of a graph output is copied by an Identity.
+        """
+        graph = node.graph
+        assert graph is not None
+        for old, result in zip(list(node.outputs), results, strict=False):
+            new = result
+            if not is_used(old):
+                continue
+            if why_irreplaceable(old, new) is not None:
+                copy = ir.Node("", "Identity", [new], num_outputs=1)
+                copy.outputs[0].name = self.fresh_name(f"{old.name}_copy")
+                graph.insert_before(node, copy)
+                new = copy.outputs[0]
+            self.replace(old, new)
+        if node.graph is not None:
+            erase_unused(*erase_node(node))
 
     def make_constant(self, value: ir.Value, tensor: ir.TensorProtocol) -> None:
         """Let ``value``, the output of a node, be a constant of the same name instead.
@@ -83,7 +109,7 @@ class Editor:
             type=ir.TensorType(tensor.dtype),
             shape=ir.Shape(tensor.shape.numpy()),
         )
-        if id(graph) in self._bodies:
+        if self.is_function_body(graph):
             attribute = ir.AttrTensor("value", tensor)
             graph.insert_before(before, ir.Node("", "Constant", [], [attribute], outputs=[value]))
         else:
@@ -166,3 +192,9 @@ def erase_node(node: ir.Node) -> list[ir.Value]:
                 inner.graph.remove(inner)
     node.graph.remove(node, safe=True)
     return list(dict.fromkeys(read))
+
+
+RANDOM = operators(
+    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike"
+)
+"""Operators that draw random numbers: each of their nodes computes something else."""

@@ -12,11 +12,14 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.cleanup._evaluate import CannotEvaluateError, evaluate
-from infopt.passes.editing import Editor, is_used, operators, value_names, why_irreplaceable
-
-RANDOM = operators(
-    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike"
+from infopt.passes.editing import (
+    RANDOM,
+    Editor,
+    is_used,
+    operators,
+    value_names,
 )
+
 EXPLICIT = operators("DequantizeLinear DynamicQuantizeLinear QuantizeLinear")
 """What quantizes is written into the graph on purpose."""
 COPY_BELOW = 1 << 20
@@ -140,14 +143,7 @@ class _Run:
             if output.name and uses_of_name[output.name] > 1:
                 output.name = self._editor.fresh_name(output.name)
         graph.insert_before(node, nodes)
-        for old, result in zip(list(node.outputs), results, strict=True):
-            new = constants.get(result, result)
-            if why_irreplaceable(old, new) is not None:
-                copy = ir.Node("", "Identity", [new], num_outputs=1)
-                copy.outputs[0].name = self._editor.fresh_name(f"{old.name}_copy")
-                graph.insert_before(node, copy)
-                new = copy.outputs[0]
-            self._editor.replace(old, new)
+        self._editor.splice(node, [constants.get(result, result) for result in results])
 
 
 def _why_not(node: ir.Node) -> str | None:
