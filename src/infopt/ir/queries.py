@@ -64,6 +64,8 @@ def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
         return None if value.is_graph_input() else value.const_value
     producer = value.producer()
     if producer is not None and is_standard(producer, "Constant"):
+        if "sparse_value" in producer.attributes:
+            return None
         return ir.convenience.get_const_tensor(value)
     return None
 
