@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from infopt.api import Benchmark
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Time models and engines beside each other.")
 @click.argument("subjects", nargs=-1, required=True, metavar="A [B …]")
 @shape_option
 @click.option("--batch", type=click.IntRange(min=1), help="Short for --shape batch=N.")

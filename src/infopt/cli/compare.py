@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from infopt.evidence.equivalence import Equivalence
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Check that two models or engines compute the same.")
 @click.argument("candidate")
 @click.argument("reference")
 @shape_option

@@ -31,7 +31,11 @@ EXAMPLES = (
 )
 
 
-@click.command(cls=Command, epilog="\b\n" + "\n".join(EXAMPLES))
+@click.command(
+    cls=Command,
+    short_help="Compile a model into an engine that computes the same.",
+    epilog="\b\n" + "\n".join(EXAMPLES),
+)
 @click.argument("model")
 @click.option(
     "-o",

@@ -50,18 +50,24 @@ def _summary(a_pass: type[Pass]) -> str:
 
 
 def _view(passes: list[type[Pass]]) -> RenderableType:
+    """Two lines for each pass: its word, what it preserves, its options; then what it does."""
+    from rich.console import Group
+    from rich.padding import Padding
     from rich.text import Text
 
-    from infopt.cli.console import table
-
-    drawn = table("pass", "preserves", "what it does")
+    width = max((len(a_pass.name) for a_pass in passes), default=0)
+    lines: list[RenderableType] = []
     for a_pass in passes:
         options = ",".join(
             f"{f.name}={str(f.default).lower() if isinstance(f.default, bool) else f.default}"
             for f in dataclasses.fields(a_pass)
         )
-        word = Text(a_pass.name, "name")
-        if options:
-            word.append(f"\n{{{options}}}", "not bold dim")
-        drawn.add_row(word, Text(a_pass.preserves.value, "quiet"), _summary(a_pass))
-    return drawn
+        lines.append(
+            Text.assemble(
+                (f"{a_pass.name:<{width}}", "name"),
+                (f"  {a_pass.preserves.value:<11}", "quiet"),
+                f"  {{{options}}}" if options else "",
+            )
+        )
+        lines.append(Padding(_summary(a_pass), (0, 0, 0, 2), expand=False))
+    return Group(*lines)

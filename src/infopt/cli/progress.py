@@ -69,6 +69,8 @@ class Progress:
             self._finish()
         if self._live is not None:
             self._live.stop()
+        if error is None and self._console is not None:
+            self._console.print()
 
     def __call__(self, event: Event) -> None:
         """Hear of one step."""
@@ -99,7 +101,8 @@ class Progress:
         detail = event.detail
         if event.done is not None:
             detail += f"  {event.done}/{event.total}" if event.total else f"  {event.done}"
-        line = _line(_verb(event, done=False), detail, time.perf_counter() - self._started)
+        spent = time.perf_counter() - self._started
+        line = _line(_verb(event, done=False), detail, spent, indent=_INDENT - len("⠋ "))
         line.no_wrap, line.overflow = True, "ellipsis"
         return Spinner("dots", line, style="verb")
 
@@ -109,7 +112,7 @@ def _verb(event: Event, *, done: bool) -> str:
     return past if done else now
 
 
-def _line(verb: str, detail: str, seconds: float) -> Text:
+def _line(verb: str, detail: str, seconds: float, indent: int = _INDENT) -> Text:
     return Text.assemble(
-        (f"{verb:>{_INDENT}}", "verb"), f" {detail}  ", (duration(seconds), "quiet")
+        (f"{verb:>{indent}}", "verb"), f" {detail}  ", (duration(seconds), "quiet")
     )

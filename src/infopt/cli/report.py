@@ -20,7 +20,7 @@ SHOWN = 4
 def engine_report(engine: Engine, *, verbose: bool) -> RenderableType:
     """The whole report of an engine that was just written."""
     manifest = engine.manifest
-    parts: list[RenderableType] = ["", changes(manifest, verbose=verbose)]
+    parts: list[RenderableType] = [changes(manifest, verbose=verbose)]
     if verbose:
         parts += refusals(manifest)
     parts += ["", *evidence(manifest.evidence, verbose=verbose), "", sizes(engine), ""]
@@ -188,11 +188,9 @@ def speed(found: Mapping[str, Any], title: str = "How fast") -> RenderableType:
 
 def sizes(engine: Engine) -> RenderableType:
     """Bytes of the weights before and after, and of the engine on disk."""
-    before, after = (engine.manifest.sizes[f"weights_{when}"] for when in ("before", "after"))
-    weights = (
-        f"{size(before)} → {size(after)} weights" if before != after else f"{size(after)} weights"
-    )
-    return _heading("How large", f"{weights}, {size(engine.nbytes)} on disk")
+    before, after = (size(engine.manifest.sizes[f"weights_{when}"]) for when in ("before", "after"))
+    weights = f"{before} → {after}" if before != after else after
+    return _heading("How large", f"{weights} of weights, {size(engine.nbytes)} on disk")
 
 
 def next_step(engine: Engine) -> RenderableType:
