@@ -120,7 +120,10 @@ def staging(output: Path) -> Iterator[Staging]:
     check_output(output)
     parent = output.resolve().parent
     with _storage(parent):
-        parent.mkdir(parents=True, exist_ok=True)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise StorageError(f"{parent} is not a directory; choose another place") from None
         _clear_leftovers(parent, output.name)
         root = Path(
             tempfile.mkdtemp(prefix=f".{output.name}.{os.getpid()}.", suffix=".infopt", dir=parent)
@@ -191,10 +194,6 @@ def open_engine(path: Path, *, verify: bool = True) -> Engine:
         EngineError: The directory is no engine, of another schema version, or damaged.
     """
     manifest = _read_manifest(path)
-    present = {entry.name for entry in path.iterdir()} - {MANIFEST}
-    for name in sorted(present - set(manifest.files)):
-        if name.startswith("model."):
-            raise EngineError(f"{path} is damaged: {name} is not in its manifest; build it again")
     for name, entry in manifest.files.items():
         file = path / name
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or file.is_symlink():
@@ -207,6 +206,9 @@ def open_engine(path: Path, *, verify: bool = True) -> Engine:
             raise EngineError(
                 f"{path} is damaged: {name} is not the file that was built; build it again"
             )
+    for extra in sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}):
+        if extra.startswith("model."):
+            raise EngineError(f"{path} is damaged: {extra} is not in its manifest; build it again")
     return Engine(path, manifest)
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from infopt.backends.base import Backend
 from infopt.errors import UsageError, nearest
+from infopt.passes.cleanup.deduplicate_initializers import DeduplicateInitializers
+from infopt.passes.cleanup.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
 from infopt.passes.cleanup.eliminate_noops import EliminateNoops
 from infopt.passes.cleanup.fold_constants import FoldConstants
+from infopt.passes.cleanup.inline_functions import InlineFunctions
+from infopt.passes.cleanup.lift_constants import LiftConstants
+from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.pipeline import Pipeline, Repeat, Step
 
@@ -31,8 +36,14 @@ def preset(backend: Backend, precision: str = "fp32") -> Pipeline:
 def cleanup() -> tuple[Step, ...]:
     """What every model goes through first, whatever its target."""
     return (
+        # Functions hide their bodies from every other pass.
+        InlineFunctions(),
+        # One form for all constants: passes then look at initializers only.
+        LiftConstants(),
         # What nobody reads need not be folded, compared or measured.
         EliminateDeadCode(),
+        # Equal weights first, so that equal subexpressions over them are seen as equal.
+        DeduplicateInitializers(),
         Repeat(
             (
                 # Known shapes turn shape arithmetic into constants …
@@ -41,8 +52,14 @@ def cleanup() -> tuple[Step, ...]:
                 FoldConstants(),
                 # … which shows that some nodes do nothing …
                 EliminateNoops(),
+                # … so that neighbours meet and merge …
+                MergeChains(),
+                # … or turn out equal.
+                EliminateCommonSubexpressions(),
             )
         ),
+        # Folding made constants; some are equal to others.
+        DeduplicateInitializers(),
         # Last, so that nothing left behind is written to disk.
         EliminateDeadCode(),
     )

@@ -68,9 +68,10 @@ def _read(source: DataSource) -> Iterator[tuple[str, Mapping[str, object]]]:
 def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
         # Pickled objects inside could run code when they are loaded.
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array; save it with numpy.savez(name=array)")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{path} is a single array; save it with numpy.savez(name=array)")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except DataError:
         raise
