@@ -132,5 +132,5 @@ def resized(inputs: Inputs, dims: Dims, sizes: Mapping[str, int]) -> Inputs:
                 shift = last.is_floating_point() and last.shape[-1] > 1
                 pieces.append(last.roll(1, -1) if shift else last)
             tensor = torch.cat(pieces, axis).narrow(axis, 0, wanted)
-        result[name] = tensor
+        result[name] = tensor.contiguous()
     return result

@@ -7,7 +7,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infopt.errors import DataError, ImportFailed, SourceError
+from infopt.errors import ImportFailed, SourceError
 from infopt.importers.dimensions import Dims
 from infopt.importers.sniff import read_json
 from infopt.importers.torch_export import preserved
@@ -68,7 +68,7 @@ def plan(model: Any, directory: Path) -> Plan:
             dims["pixel_values"] = {0: "image_batch" if text else "batch"}
             if not text and _takes_any_size(model, samples[1]["pixel_values"]):
                 dims["pixel_values"] |= {2: "height", 3: "width"}
-                samples[1] = {"pixel_values": _larger(samples[1]["pixel_values"])}
+                samples[0] = {"pixel_values": _larger(samples[0]["pixel_values"])}
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise SourceError(
             f"the configuration of {name} in {directory} makes no sense: {error}"
@@ -131,23 +131,29 @@ def _image_size(model: Any, directory: Path) -> tuple[int, int, int]:
 
 
 def _larger(pixels: torch.Tensor) -> torch.Tensor:
-    """One image, larger by a quarter in height and by half in width (in steps of 32)."""
+    """Images larger by a quarter in height and by half in width, in steps of 32."""
     import torch
 
     *_, height, width = pixels.shape
-    more = (max(height // 128, 1) * 32, max(width // 64, 1) * 32)
-    tall = torch.cat([pixels, pixels[:, :, : more[0]].flip(2)], 2)
-    return torch.cat([tall, tall[:, :, :, : more[1]].flip(3)], 3)
+    tall = torch.cat([pixels, pixels.flip(2)], 2)[:, :, : height + max(height // 128, 1) * 32]
+    wide = torch.cat([tall, tall.flip(3)], 3)[:, :, :, : width + max(width // 64, 1) * 32]
+    return wide.contiguous()
 
 
 def _takes_any_size(model: Any, pixels: torch.Tensor) -> bool:
-    """Whether the model computes something on larger images; most transformers refuse them."""
+    """Whether the model is made for images of any size, and computes something on a larger one.
+
+    A model that knows its ``image_size`` may compute something on others too, but by branches
+    that an export cannot keep: DINOv2 interpolates its positions, Swin pads to whole windows.
+    """
     import torch
 
+    if getattr(model.config, "image_size", None) is not None:
+        return False
     with preserved(model), torch.no_grad():
         model.eval()
         try:
             model(pixel_values=_larger(pixels))
-        except (ValueError, RuntimeError, IndexError, DataError):
+        except (ValueError, RuntimeError, IndexError):
             return False
     return True

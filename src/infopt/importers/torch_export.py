@@ -171,11 +171,10 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
     """Give back modes, attributes, buffers, gradients and random state as they were."""
     import torch
 
-    tables = [
-        (table, dict(table))
-        for one in module.modules()
-        for table in (one.__dict__, one._parameters, one._buffers, one._modules)
-    ]
+    # Attributes, and the tables among them: parameters, buffers, submodules, hooks.
+    attributes = [one.__dict__ for one in module.modules()]
+    nested = [value for one in attributes for value in one.values() if isinstance(value, dict)]
+    tables = [(table, dict(table)) for table in attributes + nested]
     parameters = [(p, p.requires_grad, p.grad) for p in module.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     devices = sorted({p.device.index for p, *_ in parameters if p.device.type == "cuda"})

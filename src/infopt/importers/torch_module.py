@@ -224,7 +224,8 @@ def export_module(
     with quiet(), preserved(module), torch.no_grad():
         module.eval()
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        sets = [{key: t.to(device) for key, t in inputs.items()} for inputs in sets]
+        # Contiguous, since torch would write the strides of others into the graph.
+        sets = [{key: t.to(device).contiguous() for key, t in one.items()} for one in sets]
         flat = flattened(module, calls[0].template)
         first = run(flat, sets[0])
         note = ", ".join(sorted({dim for axes in dims.values() for dim in axes.values()}))
@@ -305,11 +306,30 @@ def run(flat: Any, inputs: Inputs) -> dict[str, torch.Tensor]:
 
 
 def _export(flat: torch.nn.Module, inputs: Inputs, dims: dimensions.Dims) -> ir.Model:
-    (sizes,) = dimensions.sizes_of([inputs], dims)
-    enough = {dim: max(size, MIN_DYNAMIC_SIZE) for dim, size in sizes.items()}
-    inputs = dimensions.resized(inputs, dims, enough)
+    inputs = _telling(flat, inputs, dims)
     shapes = (tuple(dims[name] or None for name in inputs),)
-    return to_onnx(type(flat.inner).__name__, flat, tuple(inputs.values()), dynamic_shapes=shapes)
+    name = type(flat.inner).__name__
+    return to_onnx(name, flat, tuple(inputs.values()), dynamic_shapes=shapes)
+
+
+def _telling(flat: torch.nn.Module, inputs: Inputs, dims: dimensions.Dims) -> Inputs:
+    """``inputs`` with dynamic dimensions of at least two, and of different sizes if possible.
+
+    torch takes the branch that the example takes: a square image would fix height = width.
+    """
+    (sizes,) = dimensions.sizes_of([inputs], dims)
+    different: dict[str, int] = {}
+    for dim, size in sizes.items():
+        different[dim] = max(size, MIN_DYNAMIC_SIZE)
+        while different[dim] in list(different.values())[:-1]:
+            different[dim] += 1
+    if different != sizes:
+        resized = dimensions.resized(inputs, dims, different)
+        with contextlib.suppress(DataError):
+            run(flat, resized)
+            return resized
+    enough = {dim: max(size, MIN_DYNAMIC_SIZE) for dim, size in sizes.items()}
+    return dimensions.resized(inputs, dims, enough)
 
 
 def sampled(
