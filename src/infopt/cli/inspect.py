@@ -141,7 +141,8 @@ def _totals(cost: Cost) -> RenderableType:
     )
     drawn.add_row(
         Text("memory", "head"),
-        f"{size(cost.weight_bytes)} weights, {size(cost.activation_bytes)} activations at the peak",
+        f"{size(cost.weight_bytes)} of weights, "
+        f"{size(cost.activation_bytes)} of activations at the peak",
     )
     if cost.uncounted:
         names = ", ".join(cost.uncounted)

@@ -95,7 +95,7 @@ def evidence(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableT
     if isinstance(exported, Mapping):
         yield equivalence(exported, "How exact is the export", verbose=verbose)
         yield ""
-    exact = found.get("equivalence")
+    exact = found.get("equivalence", "not measured")
     if isinstance(exact, Mapping):
         yield equivalence(exact, "How exact", verbose=verbose)
     else:
@@ -107,7 +107,7 @@ def evidence(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableT
     if isinstance(found.get("target"), str):
         yield _indented(f"on the target: {found['target']}", "caution")
     yield ""
-    fast = found.get("speed")
+    fast = found.get("speed", "not measured")
     if isinstance(fast, Mapping):
         yield speed(fast)
     else:
