@@ -91,7 +91,7 @@ def _name_nodes(model: ir.Model) -> None:
         node.name = name
 
 
-_NAME = re.compile(r"[A-Za-z_][\w.\-]*")
+_NAME = re.compile(r"(?!unk__\d)[A-Za-z_][\w.\-]*")
 
 
 def forget_placeholder_dimensions(model: ir.Model) -> None:

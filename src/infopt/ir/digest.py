@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from infopt.ir import queries
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 _CACHE = "infopt.sha256"
 
@@ -65,10 +69,11 @@ class _Digest:
             self._hash.update(b"%d:" % len(data))
             self._hash.update(data)
 
-    def write(self, data: bytes) -> int:
-        """Add raw bytes."""
-        self._hash.update(data)
-        return len(data)
+    def write(self, data: Buffer) -> int:
+        """Add raw bytes: any contiguous buffer, of any shape."""
+        flat = memoryview(data).cast("B")
+        self._hash.update(flat)
+        return flat.nbytes
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
