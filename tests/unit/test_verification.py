@@ -1,0 +1,187 @@
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import infopt
+from infopt.errors import DataError, StrictError, UsageError, VerificationError
+from infopt.events import Event
+from infopt.ir import queries
+from infopt.passes.base import Journal, Pass, Preserves
+from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
+from infopt.passes.cleanup.fold_constants import FoldConstants
+from infopt.pipeline import Pipeline
+from infopt.verification import check_tolerance, output_kinds
+
+CHAIN = """
+<ir_version: 8, opset_import: ["" : 18]>
+g (float[n,4] x) => (float[n,4] y)
+<float[4] one = {1.0, 2.0, 3.0, 4.0}>
+{
+   [a] a = Add (x, one)
+   [b] b = Mul (a, one)
+   [c] c = Sub (b, one)
+   [d] d = Mul (c, one)
+   [e] y = Sub (d, one)
+}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Confuse(Pass):
+    """Turns Sub into Add, as only a defect would; ``spare`` is left alone."""
+
+    name: ClassVar[str] = "confuse"
+    preserves = Preserves.EXACT
+    spare: str = ""
+
+    def apply(self, model: ir.Model, journal: Journal) -> None:
+        for node in queries.nodes(model):
+            if node.op_type in ("Mul", "Sub") and node.name != self.spare:
+                if node.op_type == "Mul" and journal.permits("swap-factors", node):
+                    first, second = node.inputs
+                    node.replace_input_with(0, second)
+                    node.replace_input_with(1, first)
+                elif node.op_type == "Sub" and journal.permits("sub-to-add", node):
+                    node.op_type = "Add"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    import onnx
+
+    path = tmp_path / "chain.onnx"
+    onnx.save(onnx.parser.parse_model(CHAIN), path)
+    return path
+
+
+BROKEN = Pipeline((EliminateDeadCode(), Confuse(spare="c"), FoldConstants()))
+
+
+def test_a_right_engine_says_how_exact_it_is(source: Path, tmp_path: Path) -> None:
+    engine = infopt.optimize(source, tmp_path / "e", measure=False)
+    found = engine.manifest.evidence["equivalence"]
+    assert found["holds"]
+    assert found["outputs"]["y"]["max_relative"] <= 1e-6
+    assert len(found["samples"]) >= 2
+    assert "original file" in found["reference"]
+
+
+def test_the_guilty_pass_rule_and_node_are_named(source: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    with pytest.raises(VerificationError) as caught:
+        infopt.optimize(source, tmp_path / "e", pipeline=BROKEN, on_event=events.append)
+    message = str(caught.value)
+    assert "Guilty: confuse{spare=c}, rule sub-to-add at node 'e'" in message
+    assert "output 'y' has relative error" in message
+    assert "--force" in message
+    assert any(event.stage == "bisect" for event in events)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chain.onnx"]
+
+
+def test_force_writes_it_and_the_manifest_says_so(source: Path, tmp_path: Path) -> None:
+    engine = infopt.optimize(source, tmp_path / "e", pipeline=BROKEN, force=True, measure=False)
+    assert not engine.manifest.evidence["equivalence"]["holds"]
+    assert engine.manifest.evidence["culprit"]["node"] == "e"
+    infopt.load(tmp_path / "e")
+
+
+def test_a_wide_tolerance_lets_it_pass(source: Path, tmp_path: Path) -> None:
+    infopt.optimize(source, tmp_path / "e", pipeline=BROKEN, tolerance=10.0, measure=False)
+
+
+def test_without_verification_nothing_is_claimed(source: Path, tmp_path: Path) -> None:
+    engine = infopt.optimize(source, tmp_path / "e", pipeline=BROKEN, verify=False)
+    assert engine.manifest.evidence["equivalence"].startswith("not measured")
+    assert engine.manifest.evidence["speed"].startswith("not measured")
+
+
+def test_strict_accepts_no_gaps(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(StrictError, match="equivalence was not measured"):
+        infopt.optimize(source, tmp_path / "e", verify=False, strict=True)
+    assert not (tmp_path / "e").exists()
+
+
+def test_an_engine_for_cuda_is_simulated_where_there_is_no_gpu(
+    source: Path, tmp_path: Path
+) -> None:
+    engine = infopt.optimize(source, tmp_path / "e", target="onnxruntime:cuda", measure=False)
+    evidence = engine.manifest.evidence
+    if evidence["equivalence"]["ran"] == "on onnxruntime:cuda":
+        pytest.skip("there is a GPU")
+    assert evidence["equivalence"]["holds"]
+    assert evidence["target"].startswith("not measured: ")
+    with pytest.raises(infopt.errors.UnavailableError):
+        infopt.load(tmp_path / "e")
+
+
+def test_models_that_draw_random_numbers_are_not_called_equal(tmp_path: Path) -> None:
+    import onnx
+
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[3] x) => (float[3] y, float[3] z) {
+      noise = RandomNormalLike (x)
+      y = Add (x, noise)
+      z = Neg (x)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    engine = infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", measure=False)
+    found = engine.manifest.evidence["equivalence"]
+    assert found["undetermined"] == ("y",) or found["undetermined"] == ["y"]
+    assert list(found["outputs"]) == ["z"]
+    with pytest.raises(StrictError, match="undetermined: y"):
+        infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", measure=False, strict=True)
+
+
+def test_data_is_what_is_compared_on(source: Path, tmp_path: Path) -> None:
+    data = [{"x": np.full((7, 4), 3.0, np.float32)}]
+    engine = infopt.optimize(source, tmp_path / "e", data=data, measure=False)
+    assert engine.manifest.evidence["equivalence"]["samples"] == ["sample 0: x=7×4"]
+
+
+def test_shapes_are_what_is_tried(source: Path, tmp_path: Path) -> None:
+    engine = infopt.optimize(source, tmp_path / "e", shapes=["x=2..9x4"], measure=False)
+    tried = engine.manifest.evidence["equivalence"]["samples"]
+    assert [text.rpartition(": ")[2] for text in tried] == ["x=2×4", "x=9×4"]
+
+
+def test_shapes_that_contradict_the_model(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a dimension fixed at 4 cannot be 5"):
+        infopt.optimize(source, tmp_path / "e", shapes={"x": (1, 5)})
+
+
+def test_sizes_at_which_the_model_itself_fails_are_told(tmp_path: Path) -> None:
+    import onnx
+
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[n,m] x) => (float[k,2] y) <int64[2] s = {-1, 2}> { y = Reshape (x, s) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    engine = infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", measure=False)
+    found = engine.manifest.evidence["equivalence"]
+    assert found["holds"]
+    with pytest.raises(DataError, match="no synthetic inputs"):
+        infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", shapes=["x=1x7"])
+
+
+def test_kinds_of_outputs() -> None:
+    model = ir.from_onnx_text("""
+    <ir_version: 8, opset_import: ["" : 18]>
+    g (float[n,4] x) => (float[n,4] p, float[n,4] r, float[4,n] s) {
+      p = Softmax (x)
+      r = Relu (x)
+      t = Sigmoid (x)
+      s = Transpose (t)
+    }""")
+    kinds = output_kinds(model)
+    assert (kinds["p"].class_scores, kinds["p"].full_scale) == (True, 1.0)
+    assert (kinds["r"].class_scores, kinds["r"].full_scale) == (False, 0.0)
+    assert (kinds["s"].class_scores, kinds["s"].full_scale) == (False, 1.0)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan")])
+def test_tolerances_that_are_none(wrong: float) -> None:
+    with pytest.raises(UsageError, match="at least 0"):
+        check_tolerance(wrong)
