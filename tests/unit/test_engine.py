@@ -56,9 +56,14 @@ def test_an_engine_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_the_old_engine_and_nothing_else(tmp_path: Path) -> None:
     _build(tmp_path / "e", "old")
-    with pytest.raises(ZeroDivisionError), engines.staging(tmp_path / "e") as rooms:
-        (rooms.payload / "model.onnx").write_text("half")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with engines.staging(tmp_path / "e") as rooms:
+            (rooms.payload / "model.onnx").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert engines.open_engine(tmp_path / "e").file("model.onnx").read_text() == "old"
     assert _names(tmp_path) == ["e"]
 

@@ -70,7 +70,10 @@ def test_defaults_are_not_written() -> None:
     ("text", "message"),
     [
         ("drop-rleu", "no pass 'drop-rleu'; did you mean 'drop-relu'"),
-        ("drop-relu{at_mots=2}", "no option 'at_mots'; did you mean 'at_most'.*its options: at_most"),
+        (
+            "drop-relu{at_mots=2}",
+            "no option 'at_mots'; did you mean 'at_most'.*its options: at_most",
+        ),
         ("drop-relu{at_most=two}", "must be int, not 'two'"),
         ("drop-relu{loud=yes}", "must be true or false, not 'yes'"),
         ("drop-relu{factor=fast}", "must be float"),

@@ -70,7 +70,8 @@ def test_what_does_not_fit_is_named(
 
 
 def test_an_operator_that_the_runtime_lacks_is_named(tmp_path: Path) -> None:
-    text = '<ir_version: 8, opset_import: ["" : 18, "my.own" : 1]> g (float[2] x) => (float[2] y) { y = my.own.Magic (x) }'
+    text = """<ir_version: 8, opset_import: ["" : 18, "my.own" : 1]>
+    g (float[2] x) => (float[2] y) { y = my.own.Magic (x) }"""
     onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
     with pytest.raises(CompileError, match="Magic"):
         infopt.optimize(tmp_path / "m.onnx", tmp_path / "e")

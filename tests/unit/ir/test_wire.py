@@ -47,7 +47,7 @@ def test_packed_float_data_has_the_same_bytes_and_is_referred_to() -> None:
 
 
 def test_float_data_of_another_type_stays() -> None:
-    tensor = helper.make_tensor("w", TensorProto.COMPLEX64, [512], [1j] * 512)
+    tensor = helper.make_tensor("w", TensorProto.COMPLEX64, [512], np.full(512, 1j))
     data = _model(tensor).SerializeToString()
     assert wire.without_payloads(data, "here") == data
 
