@@ -41,7 +41,8 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
 def _chain(count: int) -> ir.Model:
     body = "".join(f"[n{i}] t{i + 1} = Relu (t{i})\n" for i in range(count))
     return ir.from_onnx_text(
-        f'<ir_version: 10, opset_import: ["" : 24]> g (float[2] t0) => (float[2] t{count}) {{ {body} }}'
+        '<ir_version: 10, opset_import: ["" : 24]> '
+        f"g (float[2] t0) => (float[2] t{count}) {{ {body} }}"
     )
 
 
@@ -102,7 +103,8 @@ def test_the_trace_tells_what_each_run_did() -> None:
 
 def test_refusals_are_in_the_trace() -> None:
     model = ir.from_onnx_text(
-        '<ir_version: 10, opset_import: ["" : 24]> g (float[2] x) => (float[2] y) { [n] y = Abs (x) }'
+        '<ir_version: 10, opset_import: ["" : 24]> '
+        "g (float[2] x) => (float[2] y) { [n] y = Abs (x) }"
     )
     (run,) = Pipeline((DropRelu(),)).run(model)
     assert not run.changes

@@ -1,6 +1,7 @@
 import numpy as np
 import onnx_ir as ir
 
+from infopt.evidence.shapes import Dim
 from infopt.evidence.synthetic import required_inputs, synthesize
 
 ENCODER = """
@@ -41,7 +42,7 @@ def test_masks_are_ones_or_prefixes() -> None:
 
 def test_the_seed_decides() -> None:
     model = ir.from_onnx_text(ENCODER)
-    sizes = {"b": 2, "s": 3}
+    sizes: dict[Dim, int] = {"b": 2, "s": 3}
     a, b, c = (synthesize(model, sizes, seed=seed, ragged=True) for seed in (1, 1, 2))
     assert all(np.array_equal(a[k], b[k]) for k in a)
     assert not np.array_equal(a["x"], c["x"])
