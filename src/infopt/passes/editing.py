@@ -142,14 +142,27 @@ def why_irreplaceable(old: ir.Value, new: ir.Value) -> str | None:
     """
     if not old.is_graph_output():
         return None
-    if new.is_graph_output():
-        return f"{old.name!r} and {new.name!r} are both graph outputs; each keeps its name"
     here, there = old.producer(), new.producer()
     if there is None or here is None or there.graph is not here.graph:
         return (
             f"the graph output {old.name!r} would be {new.name!r}, which its graph does not compute"
         )
+    if new.is_graph_output():
+        return f"{old.name!r} and {new.name!r} are both graph outputs; each keeps its name"
     return None
+
+
+def called_functions(model: ir.Model) -> set[ir.OperatorIdentifier]:
+    """The functions that the main graph calls, directly or through others."""
+    reached: set[ir.OperatorIdentifier] = set()
+    pending: list[queries.GraphLike] = [model.graph]
+    while pending:
+        for node in pending.pop().all_nodes():
+            called = node.op_identifier()
+            if called in model.functions and called not in reached:
+                reached.add(called)
+                pending.append(model.functions[called])
+    return reached
 
 
 def erase_unused(*values: ir.Value | None) -> None:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
-from infopt.passes.editing import erase_node, is_used
+from infopt.passes.editing import called_functions, erase_node, is_used
 
 _Option = onnx.defs.OpSchema.FormalParameterOption
 
@@ -91,14 +91,7 @@ def _drop_outputs(node: ir.Node, schema: onnx.defs.OpSchema, journal: Journal) -
 
 def _remove_functions(model: ir.Model, journal: Journal) -> None:
     """Remove the functions that no call reaches from the main graph."""
-    reached: set[ir.OperatorIdentifier] = set()
-    pending: list[queries.GraphLike] = [model.graph]
-    while pending:
-        for node in pending.pop().all_nodes():
-            called = node.op_identifier()
-            if called in model.functions and called not in reached:
-                reached.add(called)
-                pending.append(model.functions[called])
+    reached = called_functions(model)
     for identifier in [each for each in model.functions if each not in reached]:
         if journal.permits("remove-function", model.functions[identifier].name):
             del model.functions[identifier]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import ClassVar
 
 import onnx_ir as ir
 
 from infopt.ir import queries, shapes
 from infopt.passes.base import Journal, Pass, Preserves
-from infopt.passes.editing import Editor
+from infopt.passes.editing import Editor, called_functions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +41,10 @@ class InlineFunctions(Pass):
             elif journal.permits("inline", node):
                 pending += _inline(model, node, function, editor)[::-1]
                 inlined.add(function.identifier())
-        for identifier in inlined - set(_called(model)):
+        for identifier in inlined - called_functions(model):
             del model.functions[identifier]
         if inlined:
             shapes.infer_shapes(model)
-
-
-def _called(model: ir.Model) -> Iterator[ir.OperatorIdentifier]:
-    for node in queries.nodes(model):
-        if node.op_identifier() in model.functions:
-            yield node.op_identifier()
 
 
 def _why_not(model: ir.Model, node: ir.Node, function: ir.Function) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -38,19 +39,25 @@ class SimplifyShapes(Pass):
     preserves: ClassVar[Preserves] = Preserves.EXACT
 
     def apply(self, model: ir.Model, journal: Journal) -> None:
-        """First learn all sizes, then rewrite with them: no rewrite changes a size."""
+        """Learn all sizes, then rewrite; repeat, because a rewritten Reshape may tell a size."""
         editor = Editor(model)
-        for root in queries.roots(model):
-            sizes = Sizes()
-            for node in root.all_nodes():
-                sizes.visit(node)
-            for node in list(root.all_nodes()):
-                if node.graph is None or node.domain != "":
-                    continue
-                if node.op_type in ("Reshape", "Expand") and is_used(node.outputs[0]):
-                    _rewrite(node, sizes, editor, journal)
-                elif node.op_type != "Constant":
-                    _make_constant(node, sizes, editor, journal)
+        changes = -1
+        while changes < len(journal.changes):
+            changes = len(journal.changes)
+            refusals: list[tuple[str, ir.Node, str]] = []
+            for root in queries.roots(model):
+                sizes = Sizes()
+                for node in root.all_nodes():
+                    sizes.visit(node)
+                for node in list(root.all_nodes()):
+                    if node.graph is None or node.domain != "":
+                        continue
+                    if node.op_type in ("Reshape", "Expand") and is_used(node.outputs[0]):
+                        refusals += _rewrite(node, sizes, editor, journal)
+                    elif node.op_type != "Constant":
+                        _make_constant(node, sizes, editor, journal)
+        for refusal in refusals:
+            journal.refuse(*refusal)
 
 
 def _make_constant(node: ir.Node, sizes: Sizes, editor: Editor, journal: Journal) -> None:
@@ -73,8 +80,10 @@ def _known(node: ir.Node, sizes: Sizes) -> Content | None:
     return content if content is not None and content.known else None
 
 
-def _rewrite(node: ir.Node, sizes: Sizes, editor: Editor, journal: Journal) -> None:
-    """Drop a Reshape or Expand, or make the target of a Reshape a constant."""
+def _rewrite(
+    node: ir.Node, sizes: Sizes, editor: Editor, journal: Journal
+) -> Iterator[tuple[str, ir.Node, str]]:
+    """Drop a Reshape or Expand, or make the target of a Reshape a constant; yields refusals."""
     data, target = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     if data is None or target is None:
         return
@@ -86,7 +95,7 @@ def _rewrite(node: ir.Node, sizes: Sizes, editor: Editor, journal: Journal) -> N
     if before is not None and before == after:
         reason = why_irreplaceable(node.outputs[0], data)
         if reason is not None:
-            journal.refuse("own-shape", node, reason)
+            yield "own-shape", node, reason
         elif journal.permits("own-shape", node):
             editor.replace(node.outputs[0], data)
             return
@@ -94,7 +103,7 @@ def _rewrite(node: ir.Node, sizes: Sizes, editor: Editor, journal: Journal) -> N
         return
     entries = _target(node, sizes, before)
     if isinstance(entries, str):
-        journal.refuse("constant-target", node, entries)
+        yield "constant-target", node, entries
     elif entries is not None and journal.permits("constant-target", node):
         name = f"{node.outputs[0].name}_shape"
         constant = editor.add_constant(node, np.array(entries, np.int64), name)
