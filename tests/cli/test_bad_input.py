@@ -62,7 +62,9 @@ def _pickle(room: Path) -> Path:
     return path
 
 
-def _external(location: str, *, write: int | None = None, link: bool = False) -> Callable:
+def _external(
+    location: str, *, write: int | None = None, link: bool = False
+) -> Callable[[Path], Path]:
     """A model whose first weight lies in another file."""
 
     def make(room: Path) -> Path:
@@ -117,9 +119,9 @@ def _undefined(room: Path) -> Path:
     return path
 
 
-def _with_data(**arrays: np.ndarray) -> Callable[[Path], Path]:
+def _with_data(name: str, array: np.ndarray) -> Callable[[Path], Path]:
     def make(room: Path) -> Path:
-        np.savez(room / "data.npz", **arrays)
+        np.savez(room / "data.npz", allow_pickle=False, **{name: array})
         return _good(room)
 
     return make
@@ -281,7 +283,7 @@ CASES = [
     Case("unknown precision", _good, ("--precision", "fp23"), 2, "UsageError", ("fp32",)),
     Case(
         "data of another name",
-        _with_data(X=np.ones((1, 8), np.float32)),
+        _with_data("X", np.ones((1, 8), np.float32)),
         ("--data", "{room}/data.npz"),
         2,
         "DataError",
@@ -289,7 +291,7 @@ CASES = [
     ),
     Case(
         "data of another type",
-        _with_data(x=np.ones((1, 8), np.int64)),
+        _with_data("x", np.ones((1, 8), np.int64)),
         ("--data", "{room}/data.npz"),
         2,
         "DataError",
@@ -297,7 +299,7 @@ CASES = [
     ),
     Case(
         "data of another shape",
-        _with_data(x=np.ones((1, 9), np.float32)),
+        _with_data("x", np.ones((1, 9), np.float32)),
         ("--data", "{room}/data.npz"),
         2,
         "DataError",

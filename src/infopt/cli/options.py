@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +17,27 @@ class Command(click.Command):
     """A command whose work cannot write to stdout: that is for the answer alone.
 
     Exporters and runtimes print as they please, from Python and from C; while a command works,
-    all of it goes to stderr.
+    all of it goes to stderr. Their warnings are addressed to developers and stay unheard; what
+    matters to a user comes back as an error.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command's function."""
-        with _stdout_to_stderr():
+        with _stdout_to_stderr(), _libraries_silenced():
             return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _libraries_silenced() -> Iterator[None]:
+    last_resort = logging.lastResort
+    with warnings.catch_warnings():
+        if not sys.warnoptions:  # `python -W …` asks to hear them
+            warnings.simplefilter("ignore")
+        logging.lastResort = logging.NullHandler()  # it prints what nobody else handles
+        try:
+            yield
+        finally:
+            logging.lastResort = last_resort
 
 
 @contextlib.contextmanager
