@@ -73,8 +73,6 @@ def _sniff_path(source: str | os.PathLike[str]) -> Kind:
         exists = path.exists()
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:  # a null character
-        raise SourceError(f"{str(source)!r} is no path; {ACCEPTED}") from None
     if exists:
         raise SourceError(f"{path} is neither a file nor a directory; {ACCEPTED}")
     if isinstance(source, str) and is_hub_id(source):

@@ -101,7 +101,11 @@ def named_outputs(result: object) -> dict[str, torch.Tensor]:
             raise TypeError(f"it returns a {type(leaf).__name__}{f' as {path!r}' if path else ''}")
         if path == "" or (path == "0" and len(flat) == 1):
             path = "output"
-        named[f"output_{path}" if path[0].isdigit() else path] = leaf
+        if path[0].isdigit():
+            path = f"output_{path}"
+        while path in named:
+            path += "_"
+        named[path] = leaf
     return named
 
 

@@ -205,7 +205,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "ONNX has no translation of this operator; compute it with others",
     ),
     (
-        r"[Cc]onstraints? violated|specializ|CONSTRAINT_VIOLATION",
+        r"[Cc]onstraints? violated|specialize",
         "the module fixes this size; leave the dimension out of dynamic_shapes",
     ),
 )
@@ -217,6 +217,12 @@ def explain(error: BaseException) -> str:
     while (cause := chain[-1].__cause__) is not None and cause not in chain:
         chain.append(cause)
     texts = [f"{type(link).__name__}: {link}" for link in chain]
+    fixed = re.search(r"inferred a static shape of (\d+)", "\n".join(texts))
+    if fixed:
+        return (
+            f"a dimension that should be dynamic can only be {fixed[1]} in this module; "
+            "leave it out of dynamic_shapes"
+        )
     hint = next((hint for pattern, hint in _HINTS if any(re.search(pattern, t) for t in texts)), "")
     return short(chain[-1]) + (f"; {hint}" if hint else "")
 
