@@ -8,9 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from tests.cli.support import Run, perceptron
 
 from infopt.cli import main
+from tests.cli.support import Run, perceptron
 
 
 @pytest.fixture

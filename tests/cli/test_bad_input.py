@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, external_data_helper, helper
+
 from tests.cli.support import Run, document, perceptron
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from tests.cli.support import Run, document
 
 from infopt import environment
 from infopt.environment import Check, Gpu, Level
 from infopt.passes import PASSES
 from infopt.target import TARGETS
+from tests.cli.support import Run, document
 
 
 def test_passes_lists_every_pass_with_its_options(infopt: Run) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+
 from tests.cli.support import Run, document, perceptron
 
 

@@ -5,10 +5,10 @@ import sys
 import time
 
 import pytest
-from tests.cli.support import INFOPT, Run, document
 
 from infopt import __version__
 from infopt.cli import COMMANDS
+from tests.cli.support import INFOPT, Run, document
 
 
 def test_help_names_every_command(infopt: Run) -> None:

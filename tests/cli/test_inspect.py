@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+
 from tests.cli.support import Run, document, perceptron
 
 

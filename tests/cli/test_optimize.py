@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from tests.cli.support import Run, document, no_leftovers, perceptron
 
 import infopt as library
 from infopt import api
@@ -17,6 +16,7 @@ from infopt.errors import StrictError
 from infopt.ir import queries
 from infopt.passes import PASSES
 from infopt.passes.base import Journal, Pass, Preserves
+from tests.cli.support import Run, document, no_leftovers, perceptron
 
 
 def test_an_engine_that_loads_and_computes(infopt: Run, model: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+
 from tests.cli.support import INFOPT, no_leftovers, perceptron
 
 NOISY = """

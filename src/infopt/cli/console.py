@@ -28,29 +28,31 @@ _THEME = Theme(
 )
 
 
-def _console(stream: IO[str]) -> Console:
+def console_on(stream: IO[str], width: int | None = None) -> Console:
+    """A console on ``stream``: as wide as given, as its terminal, or :data:`WIDE`."""
     if hasattr(stream, "reconfigure"):
         # A terminal that cannot show an arrow should show a question mark, not a traceback.
         stream.reconfigure(errors="replace")
-    watched = stream.isatty() or "COLUMNS" in os.environ
+    if width is None and not (stream.isatty() or "COLUMNS" in os.environ):
+        width = WIDE
     return Console(
         file=stream,
         theme=_THEME,
         highlight=False,
         emoji=False,
         markup=False,
-        width=None if watched else WIDE,
+        width=width,
     )
 
 
 def stdout() -> Console:
     """The console for answers."""
-    return _console(sys.stdout)
+    return console_on(sys.stdout)
 
 
 def stderr() -> Console:
     """The console for progress, warnings and errors."""
-    return _console(sys.stderr)
+    return console_on(sys.stderr)
 
 
 def print_error(message: str, hint: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -217,7 +218,7 @@ def _indented(text: str, style: str = "") -> RenderableType:
 
 
 def _decibels(value: float) -> str:
-    return "∞" if value == float("inf") else f"{value:.0f} dB"
+    return f"{value:.0f} dB" if math.isfinite(value) else figure(value)
 
 
 def _cosine(value: float) -> str:

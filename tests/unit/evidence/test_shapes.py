@@ -73,3 +73,32 @@ def test_bound_dimensions_keep_their_range() -> None:
 def test_an_unknown_rank_asks_for_data() -> None:
     with pytest.raises(UsageError, match="rank of input 'x' is unknown"):
         shapes.dims_of(ir.Value(name="x"))
+
+
+def test_a_dimension_goes_by_its_name_or_place() -> None:
+    inputs = _inputs(("x", ["n", "m", None]), ("y", ["n"]))
+    bound = shapes.bind(inputs, {"n": ((1, 4),), "x[2]": ((7, 7),)})
+    assert bound == {"n": (1, 4), ("x", 2): (7, 7)}
+
+
+def test_batch_stands_for_the_dynamic_first_axes() -> None:
+    inputs = _inputs(("x", [None, 3]), ("y", ["n"]), ("z", [5]), ("scalar", []))
+    assert shapes.bind(inputs, {"batch": ((8, 8),)}) == {("x", 0): (8, 8), "n": (8, 8)}
+    called_so = _inputs(("x", [None, "batch"]))
+    assert shapes.bind(called_so, {"batch": ((8, 8),)}) == {"batch": (8, 8)}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"nn": ((1, 1),)}, "no such input or dynamic dimension.*it has: x, n"),
+        ({"n": ((1, 1), (2, 2))}, "no such input or dynamic dimension"),
+        ({"n": ((1, 1),), "x": ((2, 2), (3, 3))}, "cannot be both"),
+        ({"x": ((2, 2), (3, 3)), "n": ((1, 1),)}, "cannot be both"),
+    ],
+)
+def test_dimensions_that_do_not_fit(
+    given: dict[str, tuple[tuple[int, int], ...]], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        shapes.bind(_inputs(("x", ["n", 3])), given)
