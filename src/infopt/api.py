@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 import tempfile
@@ -19,27 +18,26 @@ from infopt import provenance
 from infopt.backends import backend_for
 from infopt.backends.base import Backend, RunOptions, Session
 from infopt.engine import Engine, Manifest, TensorSpec
-from infopt.errors import Interrupted, StrictError, UsageError, VerificationError
+from infopt.errors import Interrupted, UsageError
 from infopt.events import Event, Listener, ignore
 from infopt.evidence import shapes as shapes_
 from infopt.evidence.data import DataSource
-from infopt.evidence.equivalence import Equivalence, Sample
+from infopt.evidence.equivalence import Equivalence
 from infopt.importers import Imported, ImportOptions, import_model
 from infopt.ir import digest, files, queries
-from infopt.measure.timing import Measurement, interleave
+from infopt.measure.timing import Measurement
 from infopt.pipeline import PassRun, Pipeline
 from infopt.presets import preset
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
-    Witness,
-    call_witness,
+    NOT_MEASURED,
+    be_strict,
     check_tolerance,
-    find_culprit,
-    find_samples,
+    examine,
+    race,
+    time_beside,
 )
-
-NOT_MEASURED = "not measured"
-_RACE_SECONDS = 3.0
+from infopt.witness import call_witness, find_samples
 
 Shapes = Mapping[str, Sequence[int | shapes_.Range]] | Sequence[str]
 """Sizes by input name, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``."""
@@ -140,13 +138,13 @@ def optimize(
             "speed": NOT_MEASURED,
         }
         if witness is not None:
-            evidence = _examine(
+            evidence = examine(
                 witness, backend, passes, rooms, options, allowed, force=force, tell=on_event
             )
         if witness is not None and measure is not False:
-            evidence["speed"] = _race(witness, backend, rooms.payload, options, on_event)
+            evidence["speed"] = race(witness, backend, rooms.payload, options, on_event)
         if strict:
-            _be_strict(evidence)
+            be_strict(evidence)
 
         on_event(Event("write", str(destination)))
         manifest = Manifest(
@@ -296,7 +294,7 @@ def benchmark(
         runs = []
         for sample in samples:
             on_event(Event("measure", sample.shapes()))
-            found = _interleave(sessions, sample, seconds=seconds / len(samples))
+            found = time_beside(sessions, sample, seconds=seconds / len(samples))
             runs.append((sample.shapes(), found))
         return Benchmark(tuple(sessions), tuple(runs))
 
@@ -318,104 +316,6 @@ def _run(passes: Pipeline, model: ir.Model, tell: Listener) -> list[PassRun]:
         tell(Event("pass", str(spec), done=min(runs, total), total=total))
 
     return passes.run(model, progress=progress)
-
-
-def _examine(
-    witness: Witness,
-    backend: Backend,
-    passes: Pipeline,
-    rooms: engines.Staging,
-    options: RunOptions,
-    tolerance: float,
-    *,
-    force: bool,
-    tell: Listener,
-) -> dict[str, Any]:
-    """The evidence that the payload computes what the original does, or an error that says why."""
-    evidence: dict[str, Any] = {}
-    imported = witness.examine_import(tolerance)
-    if imported is not None:
-        tell(Event("verify", "the export"))
-        evidence["export"] = imported.as_dict()
-        if not imported.holds and not force:
-            raise VerificationError(
-                f"the exported model already differs from the source framework: "
-                f"{_furthest(imported)}; the exporter is at fault, not a pass of infopt. "
-                "Allow it with --tolerance, or write the engine anyway with --force"
-            )
-
-    unavailable = backend.unavailable()
-    if unavailable is None:
-        session, ran = backend.load(rooms.payload, options), f"on {backend.target.name}"
-    else:
-        session, ran = backend.simulate(rooms.payload, options), "simulated on the processor"
-    tell(Event("verify", f"{len(witness.samples)} samples, {ran}"))
-    found = witness.examine(session, tolerance)
-    evidence["equivalence"] = {**found.as_dict(), "ran": ran}
-    if unavailable is not None:
-        evidence["target"] = f"{NOT_MEASURED}: {unavailable}"
-    if found.holds:
-        return evidence
-
-    del session
-    culprit = find_culprit(
-        passes,
-        backend,
-        witness,
-        witness.samples[found.failing[0]],
-        tolerance=tolerance,
-        scratch=rooms.scratch,
-        progress=lambda what: tell(Event("bisect", what)),
-    )
-    evidence["culprit"] = dataclasses.asdict(culprit)
-    if not force:
-        raise VerificationError(
-            f"the engine does not compute what the original does: {_furthest(found)}. "
-            f"Guilty: {culprit}. No engine was written; leave that pass out with --pipeline, "
-            "allow the error with --tolerance, or write it anyway with --force"
-        )
-    return evidence
-
-
-def _furthest(found: Equivalence) -> str:
-    name, worst = max(found.outputs.items(), key=lambda item: item[1].max_relative)
-    where = found.samples[found.failing[0]]
-    return (
-        f"output {name!r} has relative error {worst.max_relative:.2g}, "
-        f"allowed are {found.tolerance:.2g} (on {where})"
-    )
-
-
-def _race(
-    witness: Witness, backend: Backend, payload: Path, options: RunOptions, tell: Listener
-) -> Any:
-    """The engine and the original, as the runtime runs it by default, timed in one run."""
-    reason = backend.unavailable()
-    if reason is not None:
-        return f"{NOT_MEASURED}: {reason}"
-    sample = witness.samples[0]
-    tell(Event("measure", sample.shapes()))
-    sessions = {
-        "original": backend.open_model(witness.file, options),
-        "engine": backend.load(payload, options),
-    }
-    found = _interleave(sessions, sample, seconds=_RACE_SECONDS)
-    return {"sample": sample.shapes(), **found.as_dict()}
-
-
-def _interleave(sessions: Mapping[str, Session], sample: Sample, seconds: float) -> Measurement:
-    calls = {name: functools.partial(session, sample.inputs) for name, session in sessions.items()}
-    return interleave(calls, seconds=seconds, precision=0.01)
-
-
-def _be_strict(evidence: Mapping[str, Any]) -> None:
-    """Raise on whatever was not shown."""
-    for what, found in evidence.items():
-        if isinstance(found, str) and found.startswith(NOT_MEASURED):
-            raise StrictError(f"--strict: {what} was {found}")
-        for part in ("undetermined", "notes"):
-            if isinstance(found, Mapping) and found.get(part):
-                raise StrictError(f"--strict: {what}, {part}: {'; '.join(found[part])}")
 
 
 def _session(subject: object, room: Path, options: RunOptions) -> Session:

@@ -3,215 +3,140 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import functools
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import onnx_ir as ir
+from typing import Any
 
 from infopt.backends.base import Backend, RunOptions, Session
-from infopt.errors import CompileError, DataError, InfoptError, UsageError
-from infopt.evidence import shapes as shapes_
+from infopt.engine import Staging
+from infopt.errors import InfoptError, StrictError, UsageError, VerificationError
+from infopt.events import Event, Listener
 from infopt.evidence.bisect import first_bad
-from infopt.evidence.data import DataSource, load_data
-from infopt.evidence.equivalence import Equivalence, Outputs, Runner, Sample, compare
-from infopt.evidence.metrics import OutputKind
-from infopt.evidence.synthetic import required_inputs, synthesize
-from infopt.importers import Imported, normalize
-from infopt.ir import files, queries
+from infopt.evidence.equivalence import Equivalence, Sample, compare
+from infopt.ir import files
+from infopt.measure.timing import Measurement, interleave
 from infopt.pipeline import Pipeline, Stop
+from infopt.witness import Witness
 
+NOT_MEASURED = "not measured"
 TOLERANCE = 1e-4
 """Largest relative error, ``max|a-b| / max|b|``, of an fp32 engine: the rounding of reordered
 sums stays below it by an order of magnitude or more, a wrong rewrite lies far above."""
+_RACE_SECONDS = 3.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Witness:
-    """The model as it came: what it computes, and on which inputs it can be asked."""
+def check_tolerance(tolerance: float | None) -> float:
+    """The tolerance to use.
 
-    file: Path
-    """The model before the first pass."""
-    session: Session
-    """Runs it on the processor with the runtime's optimizations off."""
-    described: str
-    samples: tuple[Sample, ...]
-    notes: tuple[str, ...]
-    """What could not be tried, and why."""
-    kinds: Mapping[str, OutputKind]
-    """What is known of each output."""
-    expected: tuple[tuple[Sample, Outputs], ...]
-    """What the source's own framework computes, where there is one."""
-
-    def model(self) -> ir.Model:
-        """A fresh copy of the model."""
-        return normalize(files.read_onnx(self.file), self.file.name)
-
-    def examine(self, candidate: Runner, tolerance: float) -> Equivalence:
-        """Compare ``candidate`` with the model on all samples."""
-        return compare(
-            candidate,
-            self.session,
-            self.samples,
-            tolerance=tolerance,
-            described=self.described,
-            kinds=self.kinds,
-            notes=self.notes,
-        )
-
-    def examine_import(self, tolerance: float) -> Equivalence | None:
-        """Compare the model with the framework that it was exported from, if there is one."""
-        if not self.expected:
-            return None
-        outputs = {id(sample.inputs): outputs for sample, outputs in self.expected}
-        return compare(
-            self.session,
-            lambda inputs: outputs[id(inputs)],
-            [sample for sample, _ in self.expected],
-            tolerance=tolerance,
-            described="the source framework itself",
-            kinds=self.kinds,
-        )
+    Raises:
+        UsageError: It is negative or not a number.
+    """
+    if tolerance is None:
+        return TOLERANCE
+    if not tolerance >= 0:
+        raise UsageError(f"the tolerance must be a number of at least 0, not {tolerance}")
+    return tolerance
 
 
-def call_witness(
-    imported: Imported,
+def examine(
+    witness: Witness,
     backend: Backend,
-    scratch: Path,
+    passes: Pipeline,
+    rooms: Staging,
+    options: RunOptions,
+    tolerance: float,
     *,
-    shapes: shapes_.Shapes,
-    data: DataSource | None,
-    seed: int,
-) -> Witness:
-    """Keep the model as it is now, and find inputs on which it runs.
+    force: bool,
+    tell: Listener,
+) -> dict[str, Any]:
+    """The evidence that the payload computes what the original does, or an error that says why."""
+    evidence: dict[str, Any] = {}
+    imported = witness.examine_import(tolerance)
+    if imported is not None:
+        tell(Event("verify", "the export"))
+        evidence["export"] = imported.as_dict()
+        if not imported.holds and not force:
+            raise VerificationError(
+                f"the exported model already differs from the source framework: "
+                f"{_furthest(imported)}; the exporter is at fault, not a pass of infopt. "
+                "Allow it with --tolerance, or write the engine anyway with --force"
+            )
 
-    Args:
-        imported: The model, before any pass.
-        backend: Whose runtime computes the reference.
-        scratch: Room for a copy of the model, where its own file does not run.
-        shapes: Sizes of dynamic dimensions, as the user wants them.
-        data: The user's inputs.
-        seed: Of synthetic inputs.
+    unavailable = backend.unavailable()
+    if unavailable is None:
+        session, ran = backend.load(rooms.payload, options), f"on {backend.target.name}"
+    else:
+        session, ran = backend.simulate(rooms.payload, options), "simulated on the processor"
+    tell(Event("verify", f"{len(witness.samples)} samples, {ran}"))
+    found = witness.examine(session, tolerance)
+    evidence["equivalence"] = {**found.as_dict(), "ran": ran}
+    if unavailable is not None:
+        evidence["target"] = f"{NOT_MEASURED}: {unavailable}"
+    if found.holds:
+        return evidence
 
-    Raises:
-        CompileError: The runtime cannot run the model even untouched.
-        DataError: The data does not fit, or no inputs could be found on which the model runs.
-        UnavailableError: There is no runtime.
-        UsageError: ``shapes`` contradicts the model.
-    """
-    model = imported.model
-    file, session, described = _reference(imported, backend, scratch)
-    examples = [Sample(inputs, "the importer's example") for inputs in imported.samples]
-    samples, notes = find_samples(
-        model, session, shapes=shapes, data=data, examples=examples, seed=seed
+    del session
+    culprit = find_culprit(
+        passes,
+        backend,
+        witness,
+        witness.samples[found.failing[0]],
+        tolerance=tolerance,
+        scratch=rooms.scratch,
+        progress=lambda what: tell(Event("bisect", what)),
     )
-    return Witness(
-        file=file,
-        session=session,
-        described=described,
-        samples=tuple(samples),
-        notes=notes,
-        kinds=output_kinds(model),
-        expected=tuple(zip(examples, imported.expected, strict=False)),
-    )
-
-
-def _reference(imported: Imported, backend: Backend, scratch: Path) -> tuple[Path, Session, str]:
-    if imported.path is not None:
-        try:
-            session = backend.reference(imported.path, RunOptions())
-        except CompileError:
-            pass  # too new for the runtime, perhaps: converted to our opset it may run
-        else:
-            return imported.path, session, "the original file, runtime optimizations off"
-    backend.compile(imported.model, scratch)
-    file = scratch / files.MODEL_FILE
-    what = "the model as exported" if imported.path is None else "the original at our opset"
-    return file, backend.reference(file, RunOptions()), f"{what}, runtime optimizations off"
-
-
-def find_samples(
-    model: ir.Model,
-    run: Runner,
-    *,
-    shapes: shapes_.Shapes,
-    data: DataSource | None = None,
-    examples: Sequence[Sample] = (),
-    seed: int = 0,
-) -> tuple[list[Sample], tuple[str, ...]]:
-    """Inputs to compare on: the user's data, or the importer's examples and synthetic ones.
-
-    Synthetic inputs take two sizes of every dynamic dimension; sizes at which the model
-    itself does not run are passed over.
-
-    Returns:
-        The samples, and notes on what could not be tried.
-
-    Raises:
-        DataError: The data does not fit, or no inputs could be found on which the model runs.
-        UsageError: ``shapes`` contradicts the model.
-    """
-    bound = shapes_.bind(model.graph.inputs, shapes)
-    if data is not None:
-        return list(load_data(data, model)), ()
-    found, notes = _synthetic(model, run, bound, seed)
-    samples = found if bound else [*examples, *found]
-    if not samples:
-        raise DataError(
-            f"no synthetic inputs were found on which the model runs ({'; '.join(notes)}); "
-            "give real ones with --data, or sizes with --shape"
+    evidence["culprit"] = dataclasses.asdict(culprit)
+    if not force:
+        raise VerificationError(
+            f"the engine does not compute what the original does: {_furthest(found)}. "
+            f"Guilty: {culprit}. No engine was written; leave that pass out with --pipeline, "
+            "allow the error with --tolerance, or write it anyway with --force"
         )
-    return samples, notes
+    return evidence
 
 
-def _synthetic(
-    model: ir.Model, run: Runner, bound: Mapping[shapes_.Dim, shapes_.Range], seed: int
-) -> tuple[list[Sample], tuple[str, ...]]:
-    reason = ""
-    for sizes in shapes_.proposals(required_inputs(model), bound):
-        samples: list[Sample] = []
-        failed: list[str] = []
-        for number, combination in enumerate(sizes.combinations()):
-            inputs = synthesize(model, combination, seed=seed + number, ragged=number % 2 == 1)
-            sample = Sample(inputs, f"synthetic, seed {seed + number}")
-            try:
-                run(sample.inputs)
-            except DataError as error:
-                reason = str(error)
-                failed.append(sample.shapes())
-                if not samples:
-                    break  # not even the smaller sizes run: try others
-            else:
-                samples.append(sample)
-        if samples:
-            return samples, tuple(f"the original itself does not run at {it}" for it in failed)
-    return [], (reason,)
+def _furthest(found: Equivalence) -> str:
+    name, worst = max(found.outputs.items(), key=lambda item: item[1].max_relative)
+    where = found.samples[found.failing[0]]
+    return (
+        f"output {name!r} has relative error {worst.max_relative:.2g}, "
+        f"allowed are {found.tolerance:.2g} (on {where})"
+    )
 
 
-_BOUNDED = ("Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Softsign", "Erf", "Sin", "Cos")
-_MOVING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather")
-_SCORING = ("Softmax", "LogSoftmax", "Gemm", "MatMul", "Add")
+def race(
+    witness: Witness, backend: Backend, payload: Path, options: RunOptions, tell: Listener
+) -> Any:
+    """The engine and the original, as the runtime runs it by default, timed in one run."""
+    reason = backend.unavailable()
+    if reason is not None:
+        return f"{NOT_MEASURED}: {reason}"
+    sample = witness.samples[0]
+    tell(Event("measure", sample.shapes()))
+    sessions = {
+        "original": backend.open_model(witness.file, options),
+        "engine": backend.load(payload, options),
+    }
+    found = time_beside(sessions, sample, seconds=_RACE_SECONDS)
+    return {"sample": sample.shapes(), **found.as_dict()}
 
 
-def output_kinds(model: ir.Model) -> dict[str, OutputKind]:
-    """What is known of each output of ``model``.
+def time_beside(sessions: Mapping[str, Session], sample: Sample, seconds: float) -> Measurement:
+    """Time sessions on one sample, interleaved in one run; the first is the baseline."""
+    calls = {name: functools.partial(session, sample.inputs) for name, session in sessions.items()}
+    return interleave(calls, seconds=seconds, precision=0.01)
 
-    An output counts as scores of classes if it is [n, classes] and is called so, or comes
-    from a last layer as classifiers have it.
-    """
-    kinds = {}
-    for value in model.graph.outputs:
-        name, shape, producer = value.name or "", value.shape, value.producer()
-        named = re.search(r"logit|prob|score|softmax|class", name, re.IGNORECASE)
-        made = producer is not None and queries.is_standard(producer, *_SCORING)
-        rows = shape is not None and len(shape) == 2 and shape[1] != 1
-        while producer is not None and queries.is_standard(producer, *_MOVING):
-            source = producer.inputs[0]
-            producer = None if source is None else source.producer()
-        bounded = producer is not None and queries.is_standard(producer, *_BOUNDED)
-        kinds[name] = OutputKind(rows and bool(named or made), 1.0 if bounded else 0.0)
-    return kinds
+
+def be_strict(evidence: Mapping[str, Any]) -> None:
+    """Raise on whatever was not shown."""
+    for what, found in evidence.items():
+        if isinstance(found, str) and found.startswith(NOT_MEASURED):
+            raise StrictError(f"--strict: {what} was {found}")
+        for part in ("undetermined", "notes"):
+            if isinstance(found, Mapping) and found.get(part):
+                raise StrictError(f"--strict: {what}, {part}: {'; '.join(found[part])}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,16 +211,3 @@ def find_culprit(
         return Culprit(run.spec)
     change = run.changes[first_bad(len(run.changes), changes_bad) - 1]
     return Culprit(run.spec, change.rule, change.node)
-
-
-def check_tolerance(tolerance: float | None) -> float:
-    """The tolerance to use.
-
-    Raises:
-        UsageError: It is negative or not a number.
-    """
-    if tolerance is None:
-        return TOLERANCE
-    if not tolerance >= 0:
-        raise UsageError(f"the tolerance must be a number of at least 0, not {tolerance}")
-    return tolerance

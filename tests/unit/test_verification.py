@@ -14,7 +14,8 @@ from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
 from infopt.passes.cleanup.fold_constants import FoldConstants
 from infopt.pipeline import Pipeline
-from infopt.verification import check_tolerance, output_kinds
+from infopt.verification import check_tolerance
+from infopt.witness import output_kinds
 
 CHAIN = """
 <ir_version: 8, opset_import: ["" : 18]>
