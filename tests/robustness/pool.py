@@ -23,7 +23,7 @@ LIMIT = 30.0
 """Seconds after which a case hangs."""
 MEMORY = 6 << 30
 """Bytes of address space for a worker: what asks for more fails, as it would on a full machine."""
-LONGEST_MESSAGE = 4000
+LONGEST_MESSAGE = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
