@@ -186,6 +186,9 @@ def _sniff_zip(path: Path) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            if not any(info.header_offset == 0 for info in archive.infolist()):
+                # Its directory is lost, and that of an archive inside it was found instead.
+                raise zipfile.BadZipFile("its directory is missing")
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise SourceError(
             f"{path} is a truncated or damaged zip archive ({error}); download or save it again"

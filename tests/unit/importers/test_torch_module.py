@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.support.exports import assert_close, assert_same, inputs, outputs, session
 
 from infopt.errors import DataError, ImportFailed, UnavailableError, UsageError
 from infopt.importers import ImportOptions, import_model
 from infopt.importers.base import Imported
+from tests.support.exports import assert_close, assert_same, inputs, outputs, session
 
 Forward = Callable[..., Any]
 
