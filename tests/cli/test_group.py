@@ -51,6 +51,16 @@ def test_wrong_usage_exits_with_2(infopt: Run, arguments: list[str]) -> None:
     assert result.stdout == ""
 
 
+def test_the_nearest_command_is_named(infopt: Run) -> None:
+    assert "did you mean 'optimize'?" in infopt("optimise", "model.onnx").stderr
+
+
+def test_tables_have_no_trailing_blanks(infopt: Run) -> None:
+    for command in ("passes", "targets", "doctor"):
+        lines = infopt(command).stdout.splitlines()
+        assert lines == [line.rstrip() for line in lines]
+
+
 def test_wrong_usage_with_json(infopt: Run) -> None:
     result = infopt("inspect", "--json")
     assert result.exit_code == 2

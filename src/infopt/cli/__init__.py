@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from infopt._version import __version__
+from infopt.errors import nearest
 
 COMMANDS = ("optimize", "inspect", "compare", "bench", "passes", "targets", "doctor")
 
@@ -32,6 +33,14 @@ class Infopt(click.Group):
             return None
         command: click.Command = importlib.import_module(f"infopt.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that ``args`` begin with, or name the nearest one."""
+        if args[0] not in COMMANDS:
+            ctx.fail(f"there is no command {args[0]!r}{nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def main(  # type: ignore[override]  # click's overloads describe the two standalone modes
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any

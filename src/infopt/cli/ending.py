@@ -114,10 +114,18 @@ def _print_view(answer: Answer) -> None:
     view = answer.view()
     if isinstance(view, str):
         sys.stdout.write(view)
-    else:
-        from infopt.cli.console import stdout
+        return
+    from infopt.cli.console import stdout
 
-        stdout().print(view)
+    console = stdout()
+    if console.is_terminal:
+        console.print(view)
+        return
+    # The cells of a table are filled up with blanks, which a file or a pipe has no use for.
+    with console.capture() as captured:
+        console.print(view)
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
 
 
 def _print_json(document: object) -> None:
