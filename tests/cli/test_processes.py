@@ -83,6 +83,24 @@ def test_a_reader_that_leaves_early(environment: dict[str, str]) -> None:
     assert stderr == b""
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_are_closed(
+    model: Path, tmp_path: Path, environment: dict[str, str], closed: str
+) -> None:
+    call = f"'{sys.executable}' -m infopt optimize '{model}' -o '{tmp_path / 'out'}' --no-bench"
+    run = subprocess.run(
+        ["sh", "-c", f"{call} {closed}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environment,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Traceback" not in run.stderr
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
 def test_a_full_disk_behind_stdout(environment: dict[str, str]) -> None:
     with Path("/dev/full").open("w") as full:
         run = subprocess.run(

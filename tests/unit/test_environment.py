@@ -1,5 +1,7 @@
+import ctypes
 import importlib.metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +103,53 @@ def test_a_gpu_that_the_installed_runtime_cannot_use(monkeypatch: pytest.MonkeyP
     assert check.level is Level.WARN
     assert check.found == "NVIDIA L4 (driver: CUDA 13.0)"
     assert "infopt[gpu]" in check.advice
+
+
+class _Cuda:
+    """What libcuda answers on a machine with two GPUs."""
+
+    names = (b"NVIDIA L4", b"NVIDIA H200")
+
+    def __init__(self, library: str) -> None:
+        assert library == "libcuda.so.1"
+
+    def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802
+        version._obj.value = 13_010
+        return 0
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        return 0
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = len(self.names)
+        return 0
+
+    def cuDeviceGet(self, device: Any, ordinal: int) -> int:  # noqa: N802
+        device._obj.value = 100 + ordinal
+        return 0
+
+    def cuDeviceGetName(self, buffer: Any, size: int, device: Any) -> int:  # noqa: N802
+        buffer.value = self.names[device.value - 100][: size - 1]
+        return 0
+
+
+class _CudaWithoutDevice(_Cuda):
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        return 100  # CUDA_ERROR_NO_DEVICE
+
+
+@pytest.mark.parametrize(
+    ("library", "expected"),
+    [
+        (_Cuda, Gpu(("NVIDIA L4", "NVIDIA H200"), "13.1")),
+        (_CudaWithoutDevice, Gpu((), "13.1")),
+    ],
+)
+def test_the_driver_is_asked_for_its_gpus(
+    monkeypatch: pytest.MonkeyPatch, library: type[_Cuda], expected: Gpu
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", library)
+    assert environment.gpu.__wrapped__() == expected
 
 
 def test_the_kernel_driver_is_asked_where_libcuda_is_not(tmp_path: Path) -> None:

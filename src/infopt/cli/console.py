@@ -1,7 +1,11 @@
-"""Where text for people goes, and how it looks: calm tables, one accent, no boxes."""
+"""Where text for people goes, and how it looks: calm tables, one accent, no boxes.
+
+A stream that the caller has closed (``>&-``) is ``None`` in Python; what goes there is lost.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import IO
@@ -47,12 +51,12 @@ def console_on(stream: IO[str], width: int | None = None) -> Console:
 
 def stdout() -> Console:
     """The console for answers."""
-    return console_on(sys.stdout)
+    return console_on(sys.stdout or io.StringIO())
 
 
 def stderr() -> Console:
     """The console for progress, warnings and errors."""
-    return console_on(sys.stderr)
+    return console_on(sys.stderr or io.StringIO())
 
 
 def print_error(message: str, hint: str = "") -> None:

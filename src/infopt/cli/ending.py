@@ -39,6 +39,8 @@ def deliver(result: object, *, as_json: bool) -> int:
     """
     if not isinstance(result, Answer):
         return result if isinstance(result, int) else 0
+    if sys.stdout is None:  # closed by the caller, who wants the exit code alone
+        return result.exit_code
     try:
         if as_json:
             _print_json(result.document)
@@ -92,7 +94,7 @@ def _tell(error: BaseException, *, as_json: bool) -> int:
         hint = "this is a defect of infopt: please report it together with the lines above"
         message = f"{kind}: {message}" if message else kind
     print_error(message, hint)
-    if as_json:
+    if as_json and sys.stdout is not None:
         _print_json({"error": {"type": kind, "message": message}})
         sys.stdout.flush()
     return code

@@ -42,7 +42,7 @@ def _libraries_silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    real = sys.stdout is sys.__stdout__ and sys.stdout is not None
+    real = None not in (sys.stdout, sys.stderr) and sys.stdout is sys.__stdout__
     kept = os.dup(1) if real else -1
     try:
         if real:
