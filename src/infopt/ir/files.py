@@ -10,7 +10,8 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
 from infopt.errors import ExternalDataError, SourceError
 from infopt.ir import queries, wire
@@ -64,6 +65,7 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
     """
     if not proto.HasField("graph"):
         raise SourceError("it has no graph")
+    _check_fields(proto)
     try:
         return ir.from_proto(proto)
     except Exception as error:  # whatever a hostile file makes the deserializer say
@@ -71,6 +73,35 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
         raise SourceError(
             str(cause).strip().splitlines()[0] if str(cause) else repr(cause)
         ) from None
+
+
+_CARRIERS = {
+    onnx.AttributeProto.TENSOR: "t",
+    onnx.AttributeProto.SPARSE_TENSOR: "sparse_tensor",
+    onnx.AttributeProto.GRAPH: "g",
+    onnx.AttributeProto.TYPE_PROTO: "tp",
+}
+
+
+def _check_fields(message: Message) -> None:
+    """Refuse what protobuf lets pass and nobody expects.
+
+    Text that is not UTF-8, tensors without a type, attributes without a value.
+    """
+    if isinstance(message, onnx.TensorProto) and message.data_type == onnx.TensorProto.UNDEFINED:
+        raise SourceError(f"tensor {message.name!r} has no element type")
+    if isinstance(message, onnx.AttributeProto) and not message.ref_attr_name:
+        carrier = _CARRIERS.get(message.type)
+        if carrier is not None and not message.HasField(carrier):
+            raise SourceError(f"attribute {message.name!r} has no value")
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for child in value if field.is_repeated else (value,):
+                _check_fields(child)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            for text in value if field.is_repeated else (value,):
+                if not isinstance(text, str):
+                    raise SourceError(f"{field.full_name} is not UTF-8 text: {text[:80]!r}")
 
 
 def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:

@@ -9,7 +9,7 @@ import onnx.version_converter
 import onnx_ir as ir
 
 from infopt.errors import OpsetError
-from infopt.ir import queries, weightless
+from infopt.ir import queries, scan8, weightless
 
 OPSET = 24
 """Every model inside infopt: the newest opset that ONNX Runtime and TensorRT both implement,
@@ -94,6 +94,10 @@ def _changed_operators(model: ir.Model, version: int, to: int) -> bool:
 
 
 def _convert(model: ir.Model, version: int, to: int) -> ir.Model:
+    if version == 8 and to > 8 and scan8.rewrite(model):
+        model = _convert(model, 8, 9)
+        scan8.restore(model)
+        return _convert(model, 9, to)
     weights = {
         (i, name): value.const_value
         for i, graph in enumerate(_true_graphs(model))
@@ -105,7 +109,9 @@ def _convert(model: ir.Model, version: int, to: int) -> ir.Model:
             proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
         converted = ir.from_proto(onnx.version_converter.convert_version(proto, to))
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        # The C++ converter speaks in assertions: "file:line: function: Assertion … failed: why".
+        lines = str(error).strip().splitlines() or [repr(error)]
+        reason = lines[-1].rpartition("failed: ")[2]
         raise OpsetError(
             f"the model cannot be converted from opset {version} to {to}: {reason}; "
             f"export it again with opset {to}"

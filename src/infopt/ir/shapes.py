@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 import onnx
+import onnx.defs
 import onnx.shape_inference
 import onnx_ir as ir
 
@@ -23,13 +24,45 @@ def infer_shapes(model: ir.Model) -> None:
         ShapeError: Types or shapes contradict each other; the message names the node.
     """
     proto = weightless.to_proto(model)
+    _spell_out_defaults(proto.graph)
     try:
-        inferred = onnx.shape_inference.infer_shapes(
-            proto, check_type=True, strict_mode=True, data_prop=True
-        )
+        try:
+            inferred = _infer(proto, data_prop=True)
+        except onnx.shape_inference.InferenceError as error:
+            if "already exists" not in str(error):
+                raise
+            # onnx keeps what it propagates by name; the branches of an If may use the same names.
+            inferred = _infer(proto, data_prop=False)
     except onnx.shape_inference.InferenceError as error:
         raise ShapeError(_explain(str(error))) from None
     _merge(model.graph, inferred.graph)
+
+
+def _infer(proto: onnx.ModelProto, *, data_prop: bool) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(
+        proto, check_type=True, strict_mode=True, data_prop=data_prop
+    )
+
+
+def _spell_out_defaults(graph: onnx.GraphProto) -> None:
+    """Set unset attributes of operators that are inferred through their function body.
+
+    Inside the body onnx's inference sees an attribute only if the node sets it.
+    """
+    for node in graph.node:
+        if node.domain == "" and node.op_type in _INFERRED_BY_BODY:
+            schema = onnx.defs.get_schema(node.op_type)
+            unset = schema.attributes.keys() - {attr.name for attr in node.attribute}
+            for name in sorted(unset):
+                if schema.attributes[name].default_value.name:
+                    node.attribute.append(schema.attributes[name].default_value)
+        for attr in node.attribute:
+            for inner in (attr.g, *attr.graphs) if attr.type in _WITH_GRAPHS else ():
+                _spell_out_defaults(inner)
+
+
+_INFERRED_BY_BODY = frozenset({"MeanVarianceNormalization"})
+_WITH_GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
 def _merge(graph: ir.Graph, inferred: onnx.GraphProto) -> None:

@@ -142,3 +142,27 @@ def test_no_file_can_claim_to_refer_to_itself(tmp_path: Path) -> None:
     path = _external(tmp_path, location="model.onnx", offset=0)
     with pytest.raises(ExternalDataError, match="truncated"):
         files.read_onnx(path)
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(_proto().SerializeToString().replace(b"\x03Add", b"\x03A\xff\xfe"))
+    with pytest.raises(SourceError, match=r"op_type is not UTF-8 text: b'A\\xff\\xfe'"):
+        files.read_onnx(path)
+
+
+def test_a_tensor_without_a_type_is_refused() -> None:
+    proto = _proto()
+    proto.graph.initializer[0].data_type = TensorProto.UNDEFINED
+    with pytest.raises(SourceError, match="tensor 'w' has no element type"):
+        files.from_proto(proto)
+
+
+@pytest.mark.parametrize("kind", ["TENSOR", "GRAPH", "SPARSE_TENSOR", "TYPE_PROTO"])
+def test_an_attribute_without_a_value_is_refused(kind: str) -> None:
+    proto = _proto()
+    proto.graph.node[0].attribute.add(
+        name="body", type=onnx.AttributeProto.AttributeType.Value(kind)
+    )
+    with pytest.raises(SourceError, match="attribute 'body' has no value"):
+        files.from_proto(proto)

@@ -69,3 +69,34 @@ def test_operators_without_an_opset_are_refused() -> None:
     del model.graph.opset_imports[""]
     with pytest.raises(OpsetError, match="imports no opset"):
         opset.convert_opset(model)
+
+
+SCAN8 = """
+<ir_version: 8, opset_import: ["" : 8]>
+g (float[2,2] initial, float[2,3,2] x) => (float[2,2] y, float[2,3,2] z)
+{
+   [scan] y, z = Scan <num_scan_inputs = 1, body = b (float[2] sum_in, float[2] next) =>
+      (float[2] sum_out, float[2] scan_out) {
+         sum_out = Add (sum_in, next)
+         scan_out = Identity (sum_out)
+      }> (, initial, x)
+}
+"""
+
+
+def test_scan_with_a_batch_becomes_a_scan_over_the_batch() -> None:
+    import onnxruntime as ort
+
+    x = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    inputs = {"initial": np.ones((2, 2), np.float32), "x": x}
+    model = ir.from_onnx_text(SCAN8)
+    session = ort.InferenceSession(ir.to_proto(opset.convert_opset(model)).SerializeToString())
+    y, z = session.run(None, inputs)
+    np.testing.assert_array_equal(z, 1 + x.cumsum(axis=1))
+    np.testing.assert_array_equal(y, 1 + x.sum(axis=1))
+
+
+def test_scan_with_sequence_lengths_is_refused() -> None:
+    text = SCAN8.replace("g (", "g (int64[2] lengths, ").replace("(, initial", "(lengths, initial")
+    with pytest.raises(OpsetError, match="'scan': Scan with sequence lengths"):
+        opset.convert_opset(ir.from_onnx_text(text))

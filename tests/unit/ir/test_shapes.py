@@ -67,3 +67,11 @@ def test_contradictions_name_the_node(body: str, node: str) -> None:
     with pytest.raises(ShapeError, match="inconsistent") as caught:
         _infer(body)
     assert node in str(caught.value)
+
+
+def test_operators_that_are_inferred_by_their_body_have_their_defaults() -> None:
+    model = _infer("""g (float[1,2,3,4] x) => (float[1,2,3,4] y) {
+        t = MeanVarianceNormalization (x)
+        y = Relu (t) }""")
+    assert model.graph.node(0).outputs[0].shape == ir.Shape([1, 2, 3, 4])
+    assert not model.graph.node(0).attributes
