@@ -19,6 +19,9 @@ from infopt.evidence.synthetic import required_inputs, synthesize
 from infopt.importers import Imported, normalize
 from infopt.ir import files, queries
 
+TIME_LIMIT = 20.0
+"""Seconds for one run of the original on synthetic inputs: a model may loop for ever."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Witness:
@@ -91,10 +94,12 @@ def call_witness(
         CompileError: The runtime cannot run the model even untouched.
         DataError: The data does not fit, or no inputs could be found on which the model runs.
         UnavailableError: There is no runtime.
-        UsageError: ``shapes`` contradicts the model.
+        UsageError: ``shapes`` contradicts the model, or it does not finish on synthetic inputs.
     """
     model = imported.model
-    file, session, described = _reference(imported, backend, scratch)
+    # Whoever brings data knows how long the model takes on it.
+    options = RunOptions(time_limit=TIME_LIMIT if data is None else None)
+    file, session, described = _reference(imported, backend, scratch, options)
     examples = [Sample(inputs, "the importer's example") for inputs in imported.samples]
     samples, notes = find_samples(
         model, session, shapes=shapes, data=data, examples=examples, seed=seed
@@ -110,10 +115,12 @@ def call_witness(
     )
 
 
-def _reference(imported: Imported, backend: Backend, scratch: Path) -> tuple[Path, Session, str]:
+def _reference(
+    imported: Imported, backend: Backend, scratch: Path, options: RunOptions
+) -> tuple[Path, Session, str]:
     if imported.path is not None:
         try:
-            session = backend.reference(imported.path, RunOptions())
+            session = backend.reference(imported.path, options)
         except CompileError:
             pass  # too new for the runtime, perhaps: converted to our opset it may run
         else:
@@ -121,7 +128,7 @@ def _reference(imported: Imported, backend: Backend, scratch: Path) -> tuple[Pat
     backend.compile(imported.model, scratch)
     file = scratch / files.MODEL_FILE
     what = "the model as exported" if imported.path is None else "the original at our opset"
-    return file, backend.reference(file, RunOptions()), f"{what}, runtime optimizations off"
+    return file, backend.reference(file, options), f"{what}, runtime optimizations off"
 
 
 def find_samples(

@@ -25,6 +25,8 @@ class RunOptions:
     """The runtime's own options for the device, such as ``device_id``."""
     optimize: bool = True
     """Whether the runtime applies its own graph optimizations."""
+    time_limit: float | None = None
+    """Seconds after which a call is given up."""
     profile: Path | None = None
     """Where the runtime writes its profile (a prefix), if it should."""
 
@@ -48,6 +50,7 @@ class Session(ABC):
 
         Raises:
             DataError: A name, type or rank does not fit.
+            UsageError: The call took longer than the session's options allow.
         """
 
 

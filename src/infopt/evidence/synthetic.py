@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from infopt.errors import DataError
 from infopt.evidence.shapes import Dim, dims_of
 from infopt.ir import queries
 
@@ -39,12 +40,21 @@ def synthesize(
         sizes: The size of each dynamic dimension.
         seed: The same seed gives the same inputs.
         ragged: Whether masks are ragged.
+
+    Raises:
+        DataError: An input of such a size does not fit into memory.
     """
     random = np.random.default_rng(seed)
     inputs: dict[str, np.ndarray] = {}
     for value in required_inputs(model):
         shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in dims_of(value))
-        inputs[value.name or ""] = _draw(value, shape, random, ragged)
+        try:
+            inputs[value.name or ""] = _draw(value, shape, random, ragged)
+        except (MemoryError, ValueError) as error:  # numpy says either, by how much is too much
+            raise DataError(
+                f"no synthetic input {value.name!r} of shape {list(shape)}: {error}; "
+                "give real inputs with --data, or build with --no-verify"
+            ) from None
     return inputs
 
 

@@ -5,8 +5,9 @@ import onnx
 import pytest
 
 import infopt
-from infopt.backends.base import Session
-from infopt.errors import CompileError, DataError, UnavailableError
+from infopt.backends.base import RunOptions, Session
+from infopt.backends.onnxruntime.session import OrtSession
+from infopt.errors import CompileError, DataError, UnavailableError, UsageError
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 18]>
@@ -104,3 +105,31 @@ def test_a_missing_runtime_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path
         infopt.optimize(tmp_path / "m.onnx", tmp_path / "e")
     assert "\n" not in str(caught.value)
     infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", verify=False)
+
+
+def test_a_run_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 18]>
+    g () => (int64 y) {
+       trips = Constant <value = int64 {4611686018427387904}> ()
+       go = Constant <value = bool {1}> ()
+       y = Loop (trips, go, trips) <
+         body = b (int64 i, bool c, int64 s) => (bool d, int64 t) {
+           d = Identity (c)
+           t = Add (s, i)
+         }
+       >
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    session = OrtSession(
+        tmp_path / "m.onnx", "CPUExecutionProvider", RunOptions(threads=1, time_limit=0.2)
+    )
+    with pytest.raises(UsageError, match=r"has not finished after 0\.2 s"):
+        session()
+
+
+def test_a_run_that_ends_in_time_is_left_alone(tmp_path: Path) -> None:
+    onnx.save(onnx.parser.parse_model(TEXT), tmp_path / "m.onnx")
+    options = RunOptions(threads=1, time_limit=60)
+    session = OrtSession(tmp_path / "m.onnx", "CPUExecutionProvider", options)
+    np.testing.assert_array_equal(session(x=X, k=K)["j"], [-5])

@@ -1,6 +1,8 @@
 import numpy as np
 import onnx_ir as ir
+import pytest
 
+from infopt.errors import DataError
 from infopt.evidence.shapes import Dim
 from infopt.evidence.synthetic import required_inputs, synthesize
 
@@ -66,3 +68,13 @@ def test_inputs_with_a_default_are_left_to_it() -> None:
        y = Add (x, bias)
     }""")
     assert [value.name for value in required_inputs(model)] == ["x"]
+
+
+@pytest.mark.parametrize("size", [2**44, 2**62])
+def test_an_input_that_no_memory_holds_is_an_error_that_names_it(size: int) -> None:
+    model = ir.from_onnx_text(
+        f"""<ir_version: 10, opset_import: ["" : 24]>
+        g (float[{size},16] image) => (float[{size},16] y) {{ y = Relu (image) }}"""
+    )
+    with pytest.raises(DataError, match=rf"'image' of shape \[{size}, 16\]"):
+        synthesize(model, {}, seed=0, ragged=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from infopt.backends.base import RunOptions, Session
 from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.engine import TensorSpec
-from infopt.errors import CompileError, DataError, nearest
+from infopt.errors import CompileError, DataError, UsageError, nearest
 
 _NUMPY = {
     "float": "float32",
@@ -64,6 +65,7 @@ class OrtSession(Session):
         self._known = {spec.name: spec for spec in self.inputs}
         optional = {node.name for node in self.raw.get_overridable_initializers()}
         self._accepted = set(self._known) | optional
+        self._time_limit = options.time_limit
 
     def __call__(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Any]:
         """Compute the outputs; see :meth:`Session.__call__`."""
@@ -75,10 +77,28 @@ class OrtSession(Session):
         return dict(zip(names, self._run(names, self._check(given)), strict=True))
 
     def _run(self, names: list[str], feeds: Mapping[str, Any]) -> list[Any]:
+        if self._time_limit is not None:
+            return self._run_within(self._time_limit, names, feeds)
         try:
             return list(self.raw.run(names, feeds))
         except Exception as error:
-            raise DataError(f"the model cannot run on these inputs: {_first_line(error)}") from None
+            raise _cannot_run(error) from None
+
+    def _run_within(self, limit: float, names: list[str], feeds: Mapping[str, Any]) -> list[Any]:
+        settings = onnxruntime().RunOptions()
+        timer = threading.Timer(limit, setattr, (settings, "terminate", True))
+        timer.start()
+        try:
+            return list(self.raw.run(names, feeds, settings))
+        except Exception as error:
+            if settings.terminate:
+                raise UsageError(
+                    f"the model has not finished after {limit:g} s; compare on smaller inputs "
+                    "(--shape), on your own (--data), or not at all (--no-verify)"
+                ) from None
+            raise _cannot_run(error) from None
+        finally:
+            timer.cancel()
 
     def _run_torch(self, given: Mapping[str, Any], torch: Any) -> dict[str, Any]:
         """Torch tensors in, torch tensors out; without a copy where both sides share a device."""
@@ -157,6 +177,10 @@ def _numpy_type(spec: TensorSpec) -> Any:
 def _spec(node: Any) -> TensorSpec:
     dtype = node.type.removeprefix("tensor(").removesuffix(")")
     return TensorSpec(node.name, dtype, None if node.shape is None else tuple(node.shape))
+
+
+def _cannot_run(error: Exception) -> DataError:
+    return DataError(f"the model cannot run on these inputs: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:
