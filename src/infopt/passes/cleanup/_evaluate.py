@@ -276,8 +276,18 @@ def _matmul(a: Array, b: Array) -> Array:
 
 
 def _cast(node: ir.Node, inputs: Operands) -> Array:
-    data = _required(inputs)
-    to = ir.DataType(attribute(node, "to", 0)).numpy()
+    return _convert(_required(inputs), ir.DataType(attribute(node, "to", 0)).numpy())
+
+
+def _cast_like(node: ir.Node, inputs: Operands) -> Array:
+    # Only the type of the second operand matters; its value need not be known.
+    like = node.inputs[1]
+    if like is None or like.dtype is None:
+        raise CannotEvaluateError("the type of its second input is not known")
+    return _convert(_required(inputs), like.dtype.numpy())
+
+
+def _convert(data: Array, to: np.dtype[Any]) -> Array:
     if data.dtype not in PLAIN_TYPES or to not in PLAIN_TYPES:
         raise CannotEvaluateError(f"the cast from {data.dtype} to {to} is left to the runtime")
     if data.dtype.kind == "f" and to.kind in "iu" and data.size:
@@ -308,6 +318,7 @@ KERNELS: dict[str, Callable[[ir.Node, Operands], Array]] = MOVES | {
     "Add": _binary(np.add),
     "And": _binary(np.logical_and),
     "Cast": _cast,
+    "CastLike": _cast_like,
     "Ceil": _unary(np.ceil),
     "Div": _binary(_divide),
     "Equal": _binary(np.equal),

@@ -82,9 +82,10 @@ class _Run:
             self._take_branch(node)
             return
         tensors = []
-        for value in node.inputs:
+        for index, value in enumerate(node.inputs):
             tensor = queries.constant_tensor(value)
-            if tensor is None and value is not None:
+            only_its_type = node.op_type == "CastLike" and index == 1
+            if tensor is None and value is not None and not only_its_type:
                 return
             tensors.append(tensor)
         if not any(map(is_used, node.outputs)):

@@ -1,0 +1,77 @@
+"""On random small models each pass, and all of them together, compute what was computed before."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from infopt.ir.shapes import infer_shapes
+from infopt.passes import PASSES
+from infopt.passes.base import Pass
+from infopt.pipeline import Pipeline
+from tests.support.models import Array, assert_same, check, run, to_text
+from tests.support.random_graphs import RandomModel, random_models
+
+ALL = ",".join(PASSES)
+REPEATED = f"inline-functions,lift-constants,repeat({','.join([*PASSES][2:])})"
+
+relaxed = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def _other_feeds(model: ir.Model, feeds: dict[str, Array]) -> list[dict[str, Array]]:
+    """The inputs drawn; and with each named dimension cut to 1 and to 0."""
+    names = {
+        dim.value
+        for value in model.graph.inputs
+        for dim in value.shape or ()
+        if isinstance(dim, ir.SymbolicDim) and dim.value
+    }
+    result = [feeds]
+    for name in sorted(names):
+        for size in (1, 0):
+            cut = dict(feeds)
+            for value in model.graph.inputs:
+                window = tuple(slice(size if dim == name else None) for dim in value.shape or ())
+                cut[str(value.name)] = feeds[str(value.name)][window]
+            result.append(cut)
+    return result
+
+
+def _assert_equivalent(random_model: RandomModel, spec: str) -> None:
+    before = ir.from_proto(random_model.proto)
+    infer_shapes(before)
+    after = before.clone()
+    if not any(part.changes for part in Pipeline.parse(spec).run(after)):
+        assert to_text(after) == to_text(before)
+        return
+    check(after)
+    for feeds in _other_feeds(before, random_model.inputs):
+        try:
+            expected = run(before, feeds)
+        except Exception as error:
+            # Cut sizes need not fit; the sizes drawn do, but for a defect of ONNX Runtime: with
+            # optimizations off it loses a value that two Casts to its own type pass to an If.
+            if feeds is random_model.inputs and "IsTensorSequence" not in str(error):
+                raise
+            continue
+        assert_same(expected, run(after, feeds), _loosest(spec))
+
+
+def _loosest(spec: str) -> type[Pass]:
+    return max((type(each) for each in Pipeline.parse(spec).passes()), key=lambda p: p.tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [*PASSES, ALL, REPEATED], ids=[*PASSES, "all", "repeated"])
+def test_computes_the_same(spec: str) -> None:
+    @relaxed
+    @given(random_models())
+    def holds(random_model: RandomModel) -> None:
+        _assert_equivalent(random_model, spec)
+
+    holds()
