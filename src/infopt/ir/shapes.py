@@ -23,9 +23,9 @@ def infer_shapes(model: ir.Model) -> None:
     Raises:
         ShapeError: Types or shapes contradict each other; the message names the node.
     """
-    proto = weightless.to_proto(model)
-    _spell_out_defaults(proto.graph)
     try:
+        proto = weightless.to_proto(model)
+        _spell_out_defaults(proto.graph)
         try:
             inferred = _infer(proto, data_prop=True)
         except onnx.shape_inference.InferenceError as error:
@@ -33,7 +33,7 @@ def infer_shapes(model: ir.Model) -> None:
                 raise
             # onnx keeps what it propagates by name; the branches of an If may use the same names.
             inferred = _infer(proto, data_prop=False)
-    except onnx.shape_inference.InferenceError as error:
+    except Exception as error:  # onnx has an exception for each kind of nonsense
         raise ShapeError(_explain(str(error))) from None
     _merge(model.graph, inferred.graph)
 
