@@ -13,21 +13,14 @@ from typing import Any, Protocol
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+
 from tests.robustness.seeds import LARGE_SEEDS, SEEDS, Files
 
-NUMBERS = (0, 1, -1, 2, 7, 127, 255, 2**15, 2**31 - 1, 2**31, -(2**31), 2**32, 2**40, 2**62)
-NUMBERS += (2**63 - 1, -(2**63))
-WORDS = (
-    "",
-    "\0",
-    "x" * 5000,
-    "../../etc/passwd",
-    "/etc/passwd",
-    "%s%n",
-    "ünïcödé \U0001f980",
-    "a b",
-)
-WORDS += ("Relu", "Conv", "If", "Loop", "Attention", "NoSuchOperator", "ai.onnx", "com.microsoft")
+NUMBERS = [0, 1, -1, 2, 7, 127, 255, 2**15, 2**31 - 1, 2**31, -(2**31), 2**32, 2**40, 2**62]
+NUMBERS += [2**63 - 1, -(2**63)]
+HOSTILE_PATHS = ["", "\0", "x" * 5000, "../../etc/passwd", "/etc/passwd"]
+WORDS = [*HOSTILE_PATHS, "%s%n", "ünïcödé \U0001f980", "a b", "Relu", "Conv", "If", "Loop"]
+WORDS += ["Attention", "NoSuchOperator", "ai.onnx", "com.microsoft"]
 LARGE_SHARE = 0.06
 """How many of the cases start from a large, real model."""
 
@@ -427,7 +420,7 @@ def hostile_external(model: onnx.ModelProto, rng: random.Random) -> None:
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     entries = {
-        "location": rng.choice(("weights.bin", "model.onnx", "missing", ".", "", *WORDS[:5])),
+        "location": rng.choice(("weights.bin", "model.onnx", "missing", ".", "", *HOSTILE_PATHS)),
         "offset": str(rng.choice((*NUMBERS, "", "1e3", "\uff10", "-"))),
         "length": str(rng.choice((*NUMBERS, "", "many"))),
     }

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
-from benchmarks import models
 from onnx import numpy_helper
+
+from benchmarks import models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,8 +223,8 @@ def quantized() -> Files:
     rng = np.random.default_rng(0)
     model = _model(
         text,
-        scale=np.float32(0.05),
-        zero=np.uint8(128),
+        scale=np.array(0.05, np.float32),
+        zero=np.array(128, np.uint8),
         w8=rng.integers(-128, 127, (16, 8), np.int8),
         scales=np.abs(_floats(8)) / 50,
         blocks=np.abs(_floats(2, 4)),

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.robustness import seeds
 
 import infopt
+from tests.robustness import seeds
 
 Outputs = Mapping[str, np.ndarray]
 
