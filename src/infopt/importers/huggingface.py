@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from infopt.errors import ImportFailed, InfoptError, SourceError, UnavailableError, UsageError
+from infopt.errors import ImportFailed, SourceError, UnavailableError, UsageError
 from infopt.importers import huggingface_inputs, torch_module
 from infopt.importers.base import Imported, ImportOptions
 from infopt.importers.sniff import read_json
@@ -72,9 +72,12 @@ def import_huggingface(source: str, options: ImportOptions) -> Imported:
     name = path.resolve().name if path.is_dir() else source
     with quiet(), _offline():
         directory = _encoder_directory(directory)
-        config, architecture = _read_config(directory, options)
+        raw, architecture = _read_config(directory, options)
+        config = _configuration(directory, raw, options)
+        cls, task = _model_class(directory, config, architecture, options)
         _check_weights(directory)
-        model, details, untrained = _load(directory, config, architecture, options)
+        model, untrained = _load(directory, config, cls, options)
+        details = _details(model, task, raw)
         return _export(model, name, details, untrained, directory, options)
 
 
@@ -211,76 +214,46 @@ def _check_weights(directory: Path) -> None:
 # The model ----------------------------------------------------------------------------------
 
 
-def _load(
-    directory: Path, raw: Mapping[str, object], architecture: str, options: ImportOptions
-) -> tuple[Any, dict[str, str], bool]:
-    """The model in float32, facts about it, and whether its pooler has no weights."""
-    import torch
+def _configuration(directory: Path, raw: Mapping[str, object], options: ImportOptions) -> Any:
+    """The configuration as transformers' object."""
     import transformers
     from transformers.models.auto import configuration_auto
 
     config: Any
-    cls, task = _model_class(directory, raw, architecture, options)
-    arguments: dict[str, Any] = {
-        "local_files_only": True,
-        "use_safetensors": True,
-        "trust_remote_code": options.trust_remote_code,
-        "output_loading_info": True,
-        "dtype": torch.float32,
-    }
     try:
         if options.trust_remote_code and raw.get("auto_map"):
             config = transformers.AutoConfig.from_pretrained(
                 directory, trust_remote_code=True, local_files_only=True
             )
         else:
-            model_type = cast(str, raw["model_type"])
-            config = configuration_auto.CONFIG_MAPPING[model_type].from_dict(_harmless(raw))
-        for key, value in (("use_cache", False), ("output_hidden_states", False)):
-            if hasattr(config, key):
-                setattr(config, key, value)
-        implementation = "sdpa" if getattr(cls, "_supports_sdpa", True) else "eager"
-        try:
-            model, loading = cls.from_pretrained(
-                directory, config=config, attn_implementation=implementation, **arguments
-            )
-        except ValueError as error:
-            if "attention" not in str(error) or implementation == "eager":
-                raise
-            model, loading = cls.from_pretrained(
-                directory, config=config, attn_implementation="eager", **arguments
-            )
-    except InfoptError:
-        raise
+            kind = configuration_auto.CONFIG_MAPPING[cast(str, raw["model_type"])]
+            config = kind.from_dict(_harmless(raw))
     except Exception as error:
         raise SourceError(
-            f"transformers cannot load {directory} as {cls.__name__}: {short(error)}"
+            f"{directory / 'config.json'} is no configuration that transformers knows: "
+            f"{short(error)}; mend it"
         ) from error
-    missing = sorted(loading["missing_keys"])
-    untrained = bool(missing) and all(_UNTRAINED.fullmatch(key) for key in missing)
-    if missing and not untrained:
-        raise SourceError(
-            f"{directory} has no weights for {missing[0]} and {len(missing) - 1} more of "
-            f"{type(model).__name__}, which would be random; give the task it was trained for"
-        )
-    stored = raw.get("dtype") or raw.get("torch_dtype") or "float32"
-    details = {
-        "task": task,
-        "class": type(model).__name__,
-        "exporter": f"torch.onnx {torch.__version__}, transformers {transformers.__version__}",
-        "dtype": "float32" if stored == "float32" else f"{stored}, computed in float32",
-    }
-    return model, details, untrained
+    for key in ("use_cache", "output_hidden_states"):
+        if hasattr(config, key):
+            setattr(config, key, False)
+    return config
+
+
+def _harmless(config: object) -> Any:
+    """``config`` without the keys by which it could reach for code, at every level."""
+    if isinstance(config, Mapping):
+        return {k: _harmless(v) for k, v in config.items() if k not in _FORBIDDEN_KEYS}
+    return [_harmless(item) for item in config] if isinstance(config, list) else config
 
 
 def _model_class(
-    directory: Path, config: Mapping[str, object], architecture: str, options: ImportOptions
+    directory: Path, config: Any, architecture: str, options: ImportOptions
 ) -> tuple[Any, str]:
     """The class to load, and its task: from the user's word, else from the architecture."""
     import transformers
     from optimum.exporters.tasks import TasksManager
 
-    auto_map = config.get("auto_map")
+    auto_map = getattr(config, "auto_map", None)
     if options.trust_remote_code and isinstance(auto_map, dict):
         names = [key for key, value in auto_map.items() if str(value).endswith(f".{architecture}")]
         cls = getattr(transformers, names[0] if names else "AutoModel")
@@ -291,8 +264,11 @@ def _model_class(
             raise UsageError(
                 f"task {options.task!r} is none that infopt can import; known: {', '.join(TASKS)}"
             )
-        model_type = str(config["model_type"])
-        return TasksManager.get_model_class_for_task(task, "pt", model_type=model_type), task
+        auto: Any = TasksManager.get_model_class_for_task(task, "pt", config.model_type)
+        if type(config) not in auto._model_mapping:
+            raise UsageError(f"transformers has no {config.model_type} model for task {task!r}")
+        found = auto._model_mapping[type(config)]
+        return (found[0] if isinstance(found, tuple) else found), task
     if not architecture:
         raise UsageError(
             f"{directory / 'config.json'} names no architecture; say what the model does with "
@@ -313,11 +289,53 @@ def _model_class(
     return cls, task
 
 
-def _harmless(config: object) -> Any:
-    """``config`` without the keys by which it could reach for code, at every level."""
-    if isinstance(config, Mapping):
-        return {k: _harmless(v) for k, v in config.items() if k not in _FORBIDDEN_KEYS}
-    return [_harmless(item) for item in config] if isinstance(config, list) else config
+def _load(directory: Path, config: Any, cls: Any, options: ImportOptions) -> tuple[Any, bool]:
+    """The model in float32, and whether its pooler has no weights."""
+    import torch
+
+    arguments: dict[str, Any] = {
+        "config": config,
+        "local_files_only": True,
+        "use_safetensors": True,
+        "trust_remote_code": options.trust_remote_code,
+        "output_loading_info": True,
+        "dtype": torch.float32,
+        # Said here, so that nothing else can say it; torch's own, else plain operators.
+        "attn_implementation": "sdpa" if getattr(cls, "_supports_sdpa", True) else "eager",
+    }
+    try:
+        try:
+            model, loading = cls.from_pretrained(directory, **arguments)
+        except ValueError as error:
+            if "attention" not in str(error):
+                raise
+            arguments["attn_implementation"] = "eager"
+            model, loading = cls.from_pretrained(directory, **arguments)
+    except Exception as error:
+        raise SourceError(
+            f"transformers cannot load {directory} as {cls.__name__}: {short(error)}"
+        ) from error
+    missing = sorted(loading["missing_keys"])
+    untrained = bool(missing) and all(_UNTRAINED.fullmatch(key) for key in missing)
+    if missing and not untrained:
+        raise SourceError(
+            f"{directory} has no weights for {missing[0]} and {len(missing) - 1} more of "
+            f"{type(model).__name__}, which would be random; give the task it was trained for"
+        )
+    return model, untrained
+
+
+def _details(model: Any, task: str, raw: Mapping[str, object]) -> dict[str, str]:
+    import torch
+    import transformers
+
+    stored = raw.get("dtype") or raw.get("torch_dtype") or "float32"
+    return {
+        "task": task,
+        "class": type(model).__name__,
+        "exporter": f"torch.onnx {torch.__version__}, transformers {transformers.__version__}",
+        "dtype": "float32" if stored == "float32" else f"{stored}, computed in float32",
+    }
 
 
 # The export ---------------------------------------------------------------------------------

@@ -332,6 +332,13 @@ def _telling(flat: torch.nn.Module, inputs: Inputs, dims: dimensions.Dims) -> In
     return dimensions.resized(inputs, dims, enough)
 
 
+def _static_shapes(inputs: Inputs, dims: dimensions.Dims) -> list[list[int | None]]:
+    return [
+        [None if axis in dims[name] else size for axis, size in enumerate(tensor.shape)]
+        for name, tensor in inputs.items()
+    ]
+
+
 def sampled(
     flat: torch.nn.Module,
     sets: Sequence[Inputs],
@@ -339,6 +346,7 @@ def sampled(
     first: dict[str, torch.Tensor],
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
     """The given inputs and, where they show one size only, larger ones; with the results."""
+    sets = [one for one in sets if _static_shapes(one, dims) == _static_shapes(sets[0], dims)]
     runs = [(sets[0], first)] + [(inputs, run(flat, inputs)) for inputs in sets[1:]]
     sizes = dimensions.sizes_of(sets, dims)
     if sizes[0] and all(other == sizes[0] for other in sizes):
