@@ -281,8 +281,8 @@ class ZooModel:
     """Sizes of what is dynamic beside the batch; the speed is measured at the first."""
     unit: str
     """What ``size`` counts."""
-    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    """Keyword arguments of ``infopt.optimize``."""
+    options: Callable[[], Mapping[str, Any]] = dict
+    """Further keyword arguments of ``infopt.optimize``."""
 
 
 def _text(batch: int, size: int, rng: np.random.Generator) -> Feeds:
@@ -311,7 +311,7 @@ def _sound(batch: int, size: int, rng: np.random.Generator) -> Feeds:
     }
 
 
-def _photographs() -> dict[str, object]:
+def _photographs() -> dict[str, Any]:
     import torch
 
     images = (torch.zeros(2, 3, 224, 224),)
@@ -327,6 +327,7 @@ ZOO: tuple[ZooModel, ...] = (
         _image("inputs"),
         (224,),
         "pixels a side",
+        _photographs,
     ),
     ZooModel(
         "PP-OCRv4 detection",

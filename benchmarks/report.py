@@ -1,0 +1,76 @@
+"""What both benchmarks print and write: tables, a JSON file, and a page of the documentation."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from infopt import provenance
+
+DOCS = Path("docs/benchmarks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """One benchmark's results: how it was made, and tables of text."""
+
+    name: str
+    title: str
+    command: str
+    method: str
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]
+    """Caption, header and rows of each table; the first column is text, the others figures."""
+    results: object
+    """The same as data, for JSON."""
+    extra_versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def print(self) -> None:
+        """Show the tables."""
+        console = Console()
+        for caption, header, rows in self.tables:
+            table = Table(title=caption, title_justify="left")
+            for index, word in enumerate(header):
+                table.add_column(word, justify="right" if index else "left")
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+
+    def write(self, directory: Path = DOCS) -> None:
+        """Write ``name.md`` and ``name.json``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        machine, versions = self._machine(), {**provenance.versions(), **self.extra_versions}
+        document = {
+            "benchmark": self.name,
+            "command": self.command,
+            "date": _today(),
+            "hardware": provenance.hardware(),
+            "versions": versions,
+            "results": self.results,
+        }
+        (directory / f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        lines = [f"# {self.title}", "", self.method, ""]
+        lines += [f"Taken on {_today()}, {machine}."]
+        lines += ["Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
+        lines += [f"`{self.command}` takes the figures again and writes this page.", ""]
+        for caption, header, rows in self.tables:
+            lines += [f"## {caption}", "", *_markdown(header, rows), ""]
+        (directory / f"{self.name}.md").write_text("\n".join(lines))
+
+    def _machine(self) -> str:
+        found = provenance.hardware()
+        return f"{found['processor']}, {found['cores']} cores, {found['system']}"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    rule = ["---", *["--:"] * (len(header) - 1)]
+    return ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
