@@ -134,7 +134,7 @@ def staging(output: Path) -> Iterator[Staging]:
             rooms.scratch.mkdir()
             yield rooms
         finally:
-            shutil.rmtree(root, ignore_errors=True)
+            _remove(root)
 
 
 def publish(rooms: Staging, output: Path, manifest: Manifest) -> Engine:
@@ -272,6 +272,15 @@ def _clear_leftovers(parent: Path, name: str) -> None:
         match = pattern.fullmatch(entry.name)
         if match and not _alive(int(match[1])):
             shutil.rmtree(entry, ignore_errors=True)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory to the end, even if Ctrl-C is pressed meanwhile."""
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def _alive(pid: int) -> bool:

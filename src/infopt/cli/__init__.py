@@ -51,11 +51,12 @@ class Infopt(click.Group):
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         as_json = "--json" in arguments
-        try:
-            result = super().main(arguments, prog_name or "infopt", **extra)
-            code = ending.deliver(result, as_json=as_json)
-        except BaseException as error:
-            code = ending.fail(error, as_json=as_json)
+        with ending.Interrupts() as interrupts:
+            try:
+                result = super().main(arguments, prog_name or "infopt", **extra)
+                code = ending.deliver(result, as_json=as_json)
+            except BaseException as error:
+                code = ending.fail(error, as_json=as_json, interrupted=interrupts.heard)
         sys.exit(code)
 
 

@@ -11,8 +11,11 @@ import errno
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import traceback
+from types import FrameType
 from typing import IO
 
 import click
@@ -24,6 +27,33 @@ DEFECT = 3
 """Exit code of an error that is infopt's own: the work was not done, and no check was made."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Interrupts:
+    """Hears Ctrl-C, so that an error that follows from it is told for what it is.
+
+    A ``KeyboardInterrupt`` in the middle of another library's import or call comes out as
+    whatever that library makes of it: an ``ImportError``, say.
+    """
+
+    def __init__(self) -> None:
+        self.heard = False
+
+    def __enter__(self) -> Interrupts:
+        """Listen, where that is possible: only the main thread may."""
+        self._before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave everything as it was."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._before)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.heard = True
+        raise KeyboardInterrupt
 
 
 def deliver(result: object, *, as_json: bool) -> int:
@@ -53,8 +83,13 @@ def deliver(result: object, *, as_json: bool) -> int:
     return result.exit_code
 
 
-def fail(error: BaseException, *, as_json: bool) -> int:
+def fail(error: BaseException, *, as_json: bool, interrupted: bool = False) -> int:
     """Say what went wrong, on stderr and with ``as_json`` also on stdout.
+
+    Args:
+        error: What was raised.
+        as_json: Whether stdout is to carry a document.
+        interrupted: Whether Ctrl-C was pressed, whatever ``error`` is.
 
     Returns:
         The exit code: that of the :class:`InfoptError`, 2 for wrong usage, and :data:`DEFECT`
@@ -66,6 +101,8 @@ def fail(error: BaseException, *, as_json: bool) -> int:
         _silence(sys.stdout)
         _silence(sys.stderr)
         return DEFECT
+    if interrupted and not isinstance(error, Interrupted):
+        error = KeyboardInterrupt()
     try:
         return _tell(_as_infopt_error(error), as_json=as_json)
     except BrokenPipeError:

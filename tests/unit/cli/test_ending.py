@@ -1,5 +1,6 @@
 import errno
 import json
+import signal
 
 import click
 import pytest
@@ -51,6 +52,18 @@ def test_every_error_has_its_code(kind: type[errors.InfoptError], capsys: Captur
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort(), EOFError()])
 def test_ctrl_c(error: BaseException, capsys: Capture) -> None:
     assert ending.fail(error, as_json=False) == 3
+    assert capsys.readouterr().err.startswith("error: interrupted")
+
+
+def test_what_a_library_makes_of_ctrl_c(capsys: Capture) -> None:
+    with ending.Interrupts() as interrupts:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            error = errors.UnavailableError("ONNX Runtime is not installed")
+    assert interrupts.heard
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert ending.fail(error, as_json=False, interrupted=interrupts.heard) == 3
     assert capsys.readouterr().err.startswith("error: interrupted")
 
 
