@@ -44,6 +44,7 @@ class Progress:
         self._current: Event | None = None
         self._started = 0.0
         self._steps = 0
+        self._spinner = Spinner("dots", style="verb")
 
     def __enter__(self) -> Progress:
         """Start drawing."""
@@ -103,8 +104,12 @@ class Progress:
             detail += f"  {event.done}/{event.total}" if event.total else f"  {event.done}"
         spent = time.perf_counter() - self._started
         line = _line(_verb(event, done=False), detail, spent, indent=_INDENT - len("⠋ "))
-        line.no_wrap, line.overflow = True, "ellipsis"
-        return Spinner("dots", line, style="verb")
+        # One line whatever happens: a second one would make the screen jump.
+        return Text(" ", no_wrap=True, overflow="ellipsis").join([self._dots(), line])
+
+    def _dots(self) -> Text:
+        frame = self._spinner.render(time.monotonic())
+        return frame if isinstance(frame, Text) else Text(" ")
 
 
 def _verb(event: Event, *, done: bool) -> str:

@@ -1,5 +1,8 @@
+import io
+
 import pytest
 
+from infopt.cli.console import console_on
 from infopt.cli.progress import Progress
 from infopt.errors import ShapeError
 from infopt.events import Event
@@ -50,3 +53,14 @@ def test_a_stage_without_a_verb_is_called_by_its_name(capsys: Capture) -> None:
     with Progress() as progress:
         progress(Event("tune", "tactics"))
     assert _lines(capsys) == ["tune tactics"]
+
+
+def test_the_moving_line_is_one_line_on_any_terminal() -> None:
+    console = console_on(io.StringIO(), width=40)
+    progress = Progress(quiet=True)
+    progress(Event("measure", "input_ids=1×7 attention_mask=1×7 token_type_ids=1×7"))
+    lines = console.render_lines(progress._moving(), pad=False)
+    text = "".join(segment.text for segment in lines[0])
+    assert len(lines) == 1
+    assert text.endswith("…")
+    assert "Measuring input_ids" in text
