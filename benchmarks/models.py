@@ -140,11 +140,11 @@ def smollm2(cache: Path = CACHE) -> Path:
                 inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
                 return self.model(**inputs, use_cache=False).logits
 
-        tokens = torch.ones(2, 16, dtype=torch.int64)
+        tokens, mask = (torch.ones(2, 16, dtype=torch.int64) for _ in range(2))
         axes = {0: "batch", 1: "sequence"}
         torch.onnx.export(
             Prefill().eval(),
-            (tokens, tokens),
+            (tokens, mask),
             str(path),
             dynamo=False,
             opset_version=17,
@@ -236,11 +236,14 @@ def _export_bert(model: Any, path: Path) -> None:
             )
             return found.last_hidden_state, found.pooler_output
 
-    tokens = torch.ones(2, 16, dtype=torch.int64)
-    names = ("input_ids", "attention_mask", "token_type_ids")
+    # One tensor for each input: the exporter takes the same tensor for the same input.
+    inputs = {
+        name: torch.ones(2, 16, dtype=torch.int64)
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+    }
     axes = {0: "batch", 1: "sequence"}
     outputs = ["last_hidden_state", "pooler_output"]
-    _export(Encoder(), dict.fromkeys(names, tokens), outputs, dict.fromkeys(names, axes), path)
+    _export(Encoder(), inputs, outputs, dict.fromkeys(inputs, axes), path)
 
 
 def _export(
@@ -294,12 +297,25 @@ def _text(batch: int, size: int, rng: np.random.Generator) -> Feeds:
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
 
-def _image(name: str, height: int | None = None) -> Callable[..., Feeds]:
-    def feeds(batch: int, size: int, rng: np.random.Generator) -> Feeds:
-        shape = (batch, 3, height or size, size)
-        return {name: rng.uniform(-1, 1, shape).astype(np.float32)}
+def _photographs(batch: int, size: int, rng: np.random.Generator) -> Feeds:
+    return {"inputs": rng.uniform(-1, 1, (batch, 3, size, size)).astype(np.float32)}
 
-    return feeds
+
+def _document(batch: int, size: int, rng: np.random.Generator) -> Feeds:
+    """White pages with lines of dark strokes; on mere noise a text detector finds nothing."""
+    pages = np.ones((batch, 3, size, size), np.float32)
+    for page in pages:
+        for top in range(20, size - 30, 40):
+            strokes = rng.random((16, (size - 40) // 4)) < 0.45
+            page[:, top : top + 16, 20 : 20 + 4 * strokes.shape[1]] -= 1.8 * np.repeat(
+                strokes, 4, 1
+            )
+    return {"x": pages + rng.normal(0, 0.02, pages.shape).astype(np.float32)}
+
+
+def _line(batch: int, size: int, rng: np.random.Generator) -> Feeds:
+    """A line of text cut out of such a page."""
+    return {"x": _document(batch, max(size, 60), rng)["x"][:, :, :48, :size]}
 
 
 def _sound(batch: int, size: int, rng: np.random.Generator) -> Feeds:
@@ -311,7 +327,7 @@ def _sound(batch: int, size: int, rng: np.random.Generator) -> Feeds:
     }
 
 
-def _photographs() -> dict[str, Any]:
+def _module_inputs() -> dict[str, Any]:
     import torch
 
     images = (torch.zeros(2, 3, 224, 224),)
@@ -324,16 +340,16 @@ ZOO: tuple[ZooModel, ...] = (
         "EfficientNet-lite0",
         efficientnet_lite0,
         efficientnet_lite0_exported,
-        _image("inputs"),
+        _photographs,
         (224,),
         "pixels a side",
-        _photographs,
+        _module_inputs,
     ),
     ZooModel(
         "PP-OCRv4 detection",
         text_detection,
         lambda _: text_detection(),
-        _image("x"),
+        _document,
         (640, 320, 736),
         "pixels a side",
     ),
@@ -341,7 +357,7 @@ ZOO: tuple[ZooModel, ...] = (
         "PP-OCR direction",
         text_direction,
         lambda _: text_direction(),
-        _image("x", height=48),
+        _line,
         (192, 320),
         "pixels wide",
     ),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import tempfile
 from collections.abc import Callable
@@ -28,13 +29,14 @@ LARGEST_ERROR = 1e-4
 LOWEST_SPEED = 0.98
 
 METHOD = """\
-Each model goes through `infopt.optimize` at fp32. *Original* is ONNX Runtime's default session on the ONNX file that one
-would run without infopt (for a module or a Hugging Face directory, the file that torch's exporter writes); *engine* is
-what `infopt.load` returns, called as a user calls it. Both have the same number of threads and the same inputs, and are
-timed in one run, call by call in shuffled order. *Speed* is the median time of the original over that of the engine,
-with the 95 % interval of a paired bootstrap; *noise* is how far from one the same ratio came out for the original
-against itself. *Error* is the largest `max|a-b| / max|b|` of any output at any shape that was tried, against the
-original with ONNX Runtime's optimizations off."""
+Each model goes through `infopt.optimize` at fp32. *Original* is ONNX Runtime's default session on
+the ONNX file that one would run without infopt (for a module or a Hugging Face directory, the file
+that torch's exporter writes); *engine* is what `infopt.load` returns, called as a user calls it.
+Both have the same number of threads and the same inputs, and are timed in one run, call by call in
+shuffled order. *Speed* is the median time of the original over that of the engine, with the 95 %
+interval of a paired bootstrap; *noise* is how far from one the same ratio came out for the original
+against itself. *Error* is the largest `max|a-b| / max|b|` of any output at any shape that was
+tried, against the original with ONNX Runtime's optimizations off."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,10 @@ def measure(model: ZooModel, cache: Path, room: Path, *, threads: int, seconds: 
         feeds = model.feeds(batch, model.sizes[0], rng)
         given = _renamed(feeds, session)
         found = interleave(
-            {"original": lambda f=feeds: default(f), "engine": lambda g=given: session(g)},
+            {
+                "original": functools.partial(default, feeds),
+                "engine": functools.partial(session, given),
+            },
             seconds=seconds,
             noise=True,
         )
