@@ -1,8 +1,9 @@
 """What is installed here, and whether it fits together: what ``infopt doctor`` reports.
 
 The version ranges come from infopt's own package metadata, and versions are read without
-importing the packages. Only what cannot be known otherwise is tried: the installed ONNX
-Runtime is asked for its providers and loads tiny models to find its limits.
+importing the packages, so this works where they are missing or broken. Only what cannot be
+known otherwise is tried: the installed ONNX Runtime is asked for its providers and loads tiny
+models to find its limits.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import importlib.metadata
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from infopt.backends import backend_for
-from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.errors import UnavailableError
 from infopt.target import TARGETS, Target
 
@@ -99,7 +99,12 @@ def unavailable(target: Target) -> str:
     """Why ``target`` cannot run on this machine and what to do, or ``""`` where it can."""
     if target.device == "cuda" and not gpu().names:
         return "there is no NVIDIA GPU here, or its driver is not installed"
-    return backend_for(target).unavailable() or ""
+    try:
+        from infopt.backends import backend_for
+
+        return backend_for(target).unavailable() or ""
+    except ImportError as error:
+        return f"{error}; `infopt doctor` says what is missing"
 
 
 def _python() -> Check:
@@ -269,10 +274,12 @@ def _owners(module: str) -> list[str]:
 def runtime() -> Runtime | str:
     """What the installed ONNX Runtime can do, or why it does not load."""
     try:
+        from infopt.backends.onnxruntime.runtime import onnxruntime
+
         ort = onnxruntime()
-    except UnavailableError as error:
+        opset, ir_version = _try_limits(ort)
+    except (ImportError, UnavailableError) as error:
         return str(error)
-    opset, ir_version = _try_limits()
     return Runtime(
         version=ort.__version__,
         providers=tuple(ort.get_available_providers()),
@@ -281,18 +288,18 @@ def runtime() -> Runtime | str:
     )
 
 
-def _try_limits() -> tuple[int, int]:
+def _try_limits(ort: ModuleType) -> tuple[int, int]:
     """The newest opset and IR version that the runtime loads, found by trying."""
     import onnx
 
     newest_opset = onnx.defs.onnx_opset_version()
     newest_ir = int(onnx.IR_VERSION)
-    opset = next((n for n in range(newest_opset, 0, -1) if _loads(n, 8)), 0)
-    ir_version = next((n for n in range(newest_ir, 0, -1) if _loads(max(opset, 1), n)), 0)
+    opset = next((n for n in range(newest_opset, 0, -1) if _loads(ort, n, 8)), 0)
+    ir_version = next((n for n in range(newest_ir, 0, -1) if _loads(ort, max(opset, 1), n)), 0)
     return opset, ir_version
 
 
-def _loads(opset: int, ir_version: int) -> bool:
+def _loads(ort: ModuleType, opset: int, ir_version: int) -> bool:
     """Whether the runtime loads a model of one node at this opset and IR version."""
     from onnx import TensorProto, helper
 
@@ -301,7 +308,6 @@ def _loads(opset: int, ir_version: int) -> bool:
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version
     )
-    ort = onnxruntime()
     try:
         ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     except Exception:  # the refusal is the answer

@@ -68,6 +68,24 @@ def test_a_library_that_logs_is_not_heard(tmp_path: Path, environment: dict[str,
     assert len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("module", ["onnx", "onnxruntime", "onnx_ir", "numpy"])
+def test_the_doctor_comes_where_a_package_is_broken(
+    environment: dict[str, str], module: str
+) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from infopt.cli import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environment,
+    )
+    assert run.returncode == 1, run.stderr
+    failed = [check for check in json.loads(run.stdout)["checks"] if check["level"] == "fail"]
+    assert any(module in check["found"] for check in failed), failed
+
+
 def test_a_reader_that_leaves_early(environment: dict[str, str]) -> None:
     with subprocess.Popen(
         [*INFOPT, "doctor", "--json"],
