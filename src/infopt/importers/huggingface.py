@@ -316,7 +316,9 @@ def _load(directory: Path, config: Any, cls: Any, options: ImportOptions) -> tup
             f"transformers cannot load {directory} as {cls.__name__}: {short(error)}"
         ) from error
     missing = sorted(loading["missing_keys"])
-    untrained = bool(missing) and all(_UNTRAINED.fullmatch(key) for key in missing)
+    # In a bare model nothing else depends on the pooler; a classifier would be random.
+    bare = getattr(model, "base_model", None) is model
+    untrained = bool(missing) and bare and all(_UNTRAINED.fullmatch(key) for key in missing)
     if missing and not untrained:
         raise SourceError(
             f"{directory} has no weights for {missing[0]} and {len(missing) - 1} more of "

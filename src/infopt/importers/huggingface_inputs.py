@@ -85,9 +85,8 @@ def _texts(model: Any, generator: torch.Generator) -> list[Sample]:
     vocabulary = int(config.vocab_size)
     padding = getattr(config, "pad_token_id", None) or 0
     positions = getattr(config, "max_position_embeddings", None) or max(SEQUENCES)
-    longest = max(
-        min(positions, max(SEQUENCES) + padding + 1) - padding - 1, 1
-    )  # as RoBERTa counts
+    # RoBERTa counts positions from behind its padding token, which has a small number.
+    longest = positions - padding - 1 if padding + 1 < positions else positions
     samples = []
     for batch, wanted in zip((2, 1), SEQUENCES, strict=True):
         length = min(wanted, longest)

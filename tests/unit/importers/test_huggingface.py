@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+import safetensors.torch
 import torch
 import transformers
 
@@ -21,7 +23,7 @@ from infopt.errors import (
     UnavailableError,
     UsageError,
 )
-from infopt.importers import ImportOptions, huggingface, import_model
+from infopt.importers import ImportOptions, huggingface, huggingface_inputs, import_model
 from infopt.importers.base import Imported
 from tests.support.exports import assert_close, assert_same, inputs, outputs, session
 
@@ -404,6 +406,13 @@ def test_damaged_weights(copy: Path) -> None:
     fails(copy, SourceError, r"has a config\.json but no model\.safetensors")
 
 
+def test_a_classifier_without_its_pooler_is_refused(copy: Path) -> None:
+    path = copy / "model.safetensors"
+    weights = {k: v for k, v in safetensors.torch.load_file(path).items() if ".pooler." not in k}
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    fails(copy, SourceError, r"has no weights for bert\.pooler.*which would be random")
+
+
 def test_an_index_must_name_files_beside_it(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy.parent / "other.safetensors")
     index = copy / "model.safetensors.index.json"
@@ -534,3 +543,25 @@ def test_settings_of_transformers_come_back(bert: Path) -> None:
     import_model(bert)
     assert before == constants.HF_HUB_OFFLINE
     assert logging.is_progress_bar_enabled()
+
+
+def test_without_transformers(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    fails(bert, UnavailableError, r"pip install \"infopt\[hf\]\"")
+
+
+def test_an_engine_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"format": "infopt-engine"}')
+    fails(tmp_path, SourceError, "is an engine that infopt made; give the model it was made from")
+
+
+def test_clip_has_a_large_padding_token() -> None:
+    config = transformers.CLIPTextConfig(**TEXT | {"vocab_size": 400}, pad_token_id=399)
+    plan = huggingface_inputs.plan(transformers.CLIPTextModel(config), Path())
+    assert [sample["input_ids"].shape for sample in plan.samples] == [(2, 16), (1, 33)]
+
+
+def test_few_positions_shorten_the_samples() -> None:
+    config = transformers.RobertaConfig(**TEXT | {"max_position_embeddings": 12}, pad_token_id=1)
+    plan = huggingface_inputs.plan(transformers.RobertaModel(config), Path())
+    assert [sample["input_ids"].shape for sample in plan.samples] == [(2, 10), (1, 10)]
