@@ -56,7 +56,7 @@ def _assert_equivalent(random_model: RandomModel, spec: str) -> None:
         except Exception as error:
             # Cut sizes need not fit; the sizes drawn do, but for a defect of ONNX Runtime: with
             # optimizations off it loses a value that two Casts to its own type pass to an If.
-            if feeds is random_model.inputs and "IsTensorSequence" not in str(error):
+            if feeds is random_model.inputs and "running If node" not in str(error):
                 raise
             continue
         assert_same(expected, run(after, feeds), _loosest(spec))

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import onnx_ir as ir
 import pytest
-from tests.support import golden, zoo
-from tests.support.models import assert_same, check, feeds, parse, run, to_text
 
 import infopt.passes
 from infopt.ir import queries
@@ -18,6 +16,8 @@ from infopt.ir.digest import model_digest
 from infopt.passes import PASSES
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.pipeline import Pipeline
+from tests.support import golden, zoo
+from tests.support.models import assert_same, check, feeds, parse, run, to_text
 
 MAX_LIMIT = 12
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support import golden
 
 from infopt.passes import PASSES
+from tests.support import golden
 
 
 @pytest.mark.parametrize("path", golden.cases(), ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -15,8 +15,8 @@ from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.editing import Editor, is_used
 
-SAMPLES = 16
-"""So many elements tell most constants apart without reading them."""
+SAMPLES = 3
+"""So many elements tell most constants apart; each costs the pages of a file around it."""
 CHUNK_BYTES = 1 << 22
 """How much of two constants is compared at a time."""
 
