@@ -82,7 +82,9 @@ def _work(pipe: Connection, log: str) -> None:
     witness.TIME_LIMIT = 2.0
     while (number := pipe.recv()) is not None:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
+            faulthandler.dump_traceback_later(LIMIT - 1, file=descriptor)
             pipe.send(examine(number, Path(directory)))
+            faulthandler.cancel_dump_traceback_later()
 
 
 class _Worker:
@@ -98,22 +100,20 @@ class _Worker:
         other.close()
 
     def ask(self, number: int) -> Outcome:
-        self._log.write_bytes(b"") if self._log.exists() else None
+        self._log.write_bytes(b"")
         try:
             self._pipe.send(number)
             if self._pipe.poll(LIMIT):
                 outcome: Outcome = self._pipe.recv()
                 return outcome
-            outcome = Outcome(number, "hang", f"still working after {LIMIT:g} s")
+            kind, how = "hang", f"still working after {LIMIT:g} s"
         except (EOFError, ConnectionError):
             self._process.join()
             code = self._process.exitcode or 0
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            log = self._log.read_text(errors="replace")[-2000:]
-            outcome = Outcome(number, "crash", f"{how}\n{log}")
+            kind, how = "crash", signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self.stop()
         self._start()
-        return outcome
+        return Outcome(number, kind, f"{how}\n{self._log.read_text(errors='replace')[-3000:]}")
 
     def stop(self) -> None:
         self._process.kill()

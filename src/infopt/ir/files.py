@@ -19,6 +19,8 @@ from infopt.ir import queries, wire
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.data"
 
+_LONGEST_NAME = 200
+
 
 def read_onnx(path: Path) -> ir.Model:
     """The model in an ONNX file, its weights (embedded or external) mapped, not loaded.
@@ -67,12 +69,31 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
         raise SourceError("it has no graph")
     _check_fields(proto)
     try:
-        return ir.from_proto(proto)
+        model = ir.from_proto(proto)
     except Exception as error:  # whatever a hostile file makes the deserializer say
         cause = error.__cause__ or error
         raise SourceError(
             str(cause).strip().splitlines()[0] if str(cause) else repr(cause)
         ) from None
+    _check_definitions(model)
+    return model
+
+
+def _check_definitions(model: ir.Model) -> None:
+    """Refuse values that nothing defines: on them onnx's version converter ends the process."""
+    for graph in queries.graphs(model):
+        for node in graph:
+            for value in filter(None, node.inputs):
+                if not _is_defined(value):
+                    where = f"node {node.name!r} ({node.op_type})" if node.name else node.op_type
+                    raise SourceError(f"{where} reads {value.name!r}, which nothing computes")
+        for value in graph.outputs:
+            if not _is_defined(value):
+                raise SourceError(f"nothing computes the output {value.name!r}")
+
+
+def _is_defined(value: ir.Value) -> bool:
+    return value.producer() is not None or value.is_graph_input() or value.is_initializer()
 
 
 _CARRIERS = {
@@ -86,13 +107,17 @@ _CARRIERS = {
 def _check_fields(message: Message) -> None:
     """Refuse what protobuf lets pass and nobody expects.
 
-    Text that is not UTF-8, tensors without a type, attributes without a value.
+    Text that is not UTF-8, tensors without a type, attributes without a value, and functions
+    that take a graph as an attribute, which the IR cannot express.
     """
     if isinstance(message, onnx.TensorProto) and message.data_type == onnx.TensorProto.UNDEFINED:
         raise SourceError(f"tensor {message.name!r} has no element type")
-    if isinstance(message, onnx.AttributeProto) and not message.ref_attr_name:
+    if isinstance(message, onnx.AttributeProto):
         carrier = _CARRIERS.get(message.type)
-        if carrier is not None and not message.HasField(carrier):
+        if message.ref_attr_name:
+            if message.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                raise SourceError(f"attribute {message.name!r} stands for a graph in a function")
+        elif carrier is not None and not message.HasField(carrier):
             raise SourceError(f"attribute {message.name!r} has no value")
     for field, value in message.ListFields():
         if field.type == FieldDescriptor.TYPE_MESSAGE:
@@ -148,15 +173,20 @@ def _contained(tensor: ir.ExternalTensor, directory: Path) -> Path:
     """The file of ``tensor``, if it lies inside ``directory`` after following links."""
     location = str(tensor.location)
     file = directory / location
-    what = f"tensor {tensor.name!r} refers to external data {location!r}"
-    if not location or "\0" in location:
+    shown = location if len(location) <= _LONGEST_NAME else f"{location[:_LONGEST_NAME]}…"
+    what = f"tensor {tensor.name!r} refers to external data {shown!r}"
+    try:
+        if os.path.isabs(location) or not file.resolve().is_relative_to(directory.resolve()):
+            raise ExternalDataError(
+                f"{what}, which leaves the model's directory {directory}; infopt does not follow "
+                "it. Put the data beside the model"
+            )
+        exists = file.is_file()
+    except (OSError, ValueError):  # too long, a loop of links, a null character
+        location = ""
+    if not location:
         raise ExternalDataError(f"{what}, which is no file name; export the model again")
-    if os.path.isabs(location) or not file.resolve().is_relative_to(directory.resolve()):
-        raise ExternalDataError(
-            f"{what}, which leaves the model's directory {directory}; infopt does not follow it. "
-            "Put the data beside the model"
-        )
-    if not file.is_file():
+    if not exists:
         raise ExternalDataError(f"{what}, but there is no file {file}; put it beside the model")
     return file
 

@@ -56,10 +56,10 @@ def convert_opset(model: ir.Model, to: int = OPSET) -> ir.Model:
 
 def _check_known(model: ir.Model, version: int) -> None:
     newest = onnx.defs.onnx_opset_version()
-    if not 1 <= version <= newest:
-        raise OpsetError(f"the model uses opset {version}; known are 1 to {newest}")
     for root in queries.roots(model):
         opset = root.opset_imports.get("", version)
+        if not 1 <= opset <= newest:
+            raise OpsetError(f"the model uses opset {opset}; known are 1 to {newest}")
         for node in root.all_nodes():
             if node.domain == "" and node.op_identifier() not in model.functions:
                 _schema(node, opset)

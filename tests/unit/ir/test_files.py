@@ -166,3 +166,49 @@ def test_an_attribute_without_a_value_is_refused(kind: str) -> None:
     )
     with pytest.raises(SourceError, match="attribute 'body' has no value"):
         files.from_proto(proto)
+
+
+def test_a_function_that_takes_a_graph_is_refused() -> None:
+    proto = _proto()
+    proto.graph.node[0].attribute.add(
+        name="body", type=onnx.AttributeProto.GRAPH, ref_attr_name="body"
+    )
+    with pytest.raises(SourceError, match="attribute 'body' stands for a graph"):
+        files.from_proto(proto)
+
+
+def test_a_value_that_nothing_computes_is_refused() -> None:
+    proto = _proto()
+    del proto.graph.input[:]
+    with pytest.raises(SourceError, match=r"node 'add' \(Add\) reads 'x', which nothing computes"):
+        files.from_proto(proto)
+
+
+def test_an_output_that_nothing_computes_is_refused() -> None:
+    proto = _proto()
+    proto.graph.output[0].name = "z"
+    with pytest.raises(SourceError, match="nothing computes the output 'z'"):
+        files.from_proto(proto)
+
+
+def test_branches_and_functions_may_read_what_is_around_them() -> None:
+    proto = onnx.parser.parse_model("""
+    <ir_version: 9, opset_import: ["" : 18, "local" : 1]>
+    main (bool c, float[n] x) => (float[n] y) {
+      z = local.twice (x)
+      y = If (c) <
+        then_branch = t () => (float[n] a) { a = Neg (z) },
+        else_branch = e () => (float[n] b) { b = Add (z, x) }
+      >
+    }
+    <opset_import: ["" : 18], domain: "local">
+    twice (v) => (w) { w = Add (v, v) }
+    """)
+    assert len(files.from_proto(proto).functions) == 1
+
+
+@pytest.mark.parametrize("location", ["x" * 5000, "a\0b", "", "."])
+def test_external_data_without_a_file_name(tmp_path: Path, location: str) -> None:
+    with pytest.raises(ExternalDataError) as caught:
+        files.read_onnx(_external(tmp_path, location=location))
+    assert len(str(caught.value)) < 800

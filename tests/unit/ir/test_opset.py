@@ -100,3 +100,15 @@ def test_scan_with_sequence_lengths_is_refused() -> None:
     text = SCAN8.replace("g (", "g (int64[2] lengths, ").replace("(, initial", "(lengths, initial")
     with pytest.raises(OpsetError, match="'scan': Scan with sequence lengths"):
         opset.convert_opset(ir.from_onnx_text(text))
+
+
+def test_the_opset_of_a_function_is_checked_too() -> None:
+    model = ir.from_onnx_text("""
+    <ir_version: 9, opset_import: ["" : 18, "local" : 1]>
+    main (float[n] x) => (float[n] y) { y = local.twice (x) }
+    <opset_import: ["" : 18], domain: "local">
+    twice (v) => (w) { w = Add (v, v) }
+    """)
+    next(iter(model.functions.values())).opset_imports[""] = 2**62
+    with pytest.raises(OpsetError, match=str(2**62)):
+        opset.convert_opset(model)
