@@ -27,9 +27,12 @@ class SimplifyShapes(Pass):
 
     A size is known as a number, or as the size of one axis of one value from which it was
     computed. That two dimensions have the same name is what ONNX says for "the same size", but
-    no runtime checks it; a model whose ``batch`` is fed as 1 here and as 3 there broadcasts. So
-    a name is believed in one place only: for a size that Reshape copies (0) while all its other
-    sizes are numbers or copies. There a false name is a Reshape that fails, not a wrong result.
+    runtimes do not check it; a model whose ``batch`` is fed as 1 here and as 3 there broadcasts.
+    So a name is believed in one place only: for a size that Reshape copies (0) while all other
+    sizes are numbers or copies. Were the name false, these sizes would not multiply to the number
+    of elements, and the Reshape that was there would have failed. (A -1 that was there counts as
+    a number where shape inference gives one: on inputs that contradict the names of the model's
+    own signature it would have been another number.)
 
     An axis may be empty. So -1 is written only where all other sizes are numbers greater than
     0: beside a copied size that may be 0, -1 would be undefined where the original was not.
