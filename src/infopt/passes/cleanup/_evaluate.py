@@ -281,10 +281,10 @@ def _cast(node: ir.Node, inputs: Operands) -> Array:
 
 def _cast_like(node: ir.Node, inputs: Operands) -> Array:
     # Only the type of the second operand matters; its value need not be known.
-    like = node.inputs[1]
-    if like is None or like.dtype is None:
+    to = node.outputs[0].dtype
+    if to is None:
         raise CannotEvaluateError("the type of its second input is not known")
-    return _convert(_required(inputs), like.dtype.numpy())
+    return _convert(_required(inputs), to.numpy())
 
 
 def _convert(data: Array, to: np.dtype[Any]) -> Array:

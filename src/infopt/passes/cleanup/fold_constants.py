@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
-from infopt.passes.cleanup._evaluate import CannotEvaluateError, evaluate
+from infopt.passes.cleanup._evaluate import Array, CannotEvaluateError, evaluate
 from infopt.passes.editing import (
     RANDOM,
     Editor,
@@ -24,6 +25,8 @@ EXPLICIT = operators("DequantizeLinear DynamicQuantizeLinear QuantizeLinear")
 """What quantizes is written into the graph on purpose."""
 COPY_BELOW = 1 << 20
 """A view of an operand is copied where it has fewer bytes: small constants are their own."""
+LAZY_ABOVE = 1 << 24
+"""A result with more bytes is not kept, but computed again where it is read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +35,8 @@ class FoldConstants(Pass):
 
     ``y = Add(two, three)`` becomes an initializer ``y``. No fold makes the model larger: the
     result has at most as many bytes as the constants that it makes superfluous, or at most
-    ``limit``. A fold of a large weight that only moves data (Transpose, Reshape, Slice) is a
-    view of the weight and is not computed until it is written.
+    ``limit``. A fold that only moves a large weight (Transpose, Reshape, Slice) is a view of
+    the weight; another large result is not kept, but computed again where it is read.
 
     Random operators, quantization and what nobody can know (a float outside of the integer it
     is cast to) stay. ``limit`` is in bytes.
@@ -104,11 +107,15 @@ class _Run:
             results = evaluate(node, arrays, opset, max_elements=2 * budget)
         except CannotEvaluateError as error:
             return str(error)
-        constants: list[tuple[ir.Value, ir.Tensor[np.ndarray]]] = []
-        for value, array in zip(node.outputs, results, strict=True):
+        constants: list[tuple[ir.Value, ir.TensorProtocol]] = []
+        for index, (value, array) in enumerate(zip(node.outputs, results, strict=True)):
             if not is_used(value):
                 continue
-            tensor = ir.Tensor(array if array.nbytes > COPY_BELOW else np.array(array, order="C"))
+            tensor: ir.TensorProtocol = ir.Tensor(array)
+            if array.nbytes <= COPY_BELOW:
+                tensor = ir.Tensor(np.array(array, order="C"))
+            elif array.nbytes > LAZY_ABOVE and not _is_view(array, arrays):
+                tensor = _on_demand(node, tensors, opset, index, tensor)
             if value.dtype not in (None, tensor.dtype):
                 return f"it evaluates to {tensor.dtype} where the model says {value.dtype}"
             constants.append((value, tensor))
@@ -145,6 +152,27 @@ class _Run:
                 output.name = self._editor.fresh_name(output.name)
         graph.insert_before(node, nodes)
         self._editor.splice(node, [constants.get(result, result) for result in results])
+
+
+def _is_view(array: Array, operands: Sequence[Array | None]) -> bool:
+    return any(x is not None and np.may_share_memory(array, x) for x in operands)
+
+
+def _on_demand(
+    node: ir.Node,
+    tensors: Sequence[ir.TensorProtocol | None],
+    opset: int,
+    index: int,
+    result: ir.TensorProtocol,
+) -> ir.TensorProtocol:
+    """The tensor ``result``, which is output ``index`` of ``node``, without its data."""
+    size, shape = result.size, ir.Shape(result.shape.numpy())
+
+    def compute() -> ir.TensorProtocol:
+        arrays = [None if tensor is None else tensor.numpy() for tensor in tensors]
+        return ir.Tensor(evaluate(node, arrays, opset, max_elements=max(1, size))[index])
+
+    return ir.LazyTensor(compute, result.dtype, shape)
 
 
 def _why_not(node: ir.Node) -> str | None:

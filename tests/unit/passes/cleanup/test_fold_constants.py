@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from infopt.ir import queries
+from infopt.ir.files import read_onnx, write_onnx
 from infopt.passes.cleanup.fold_constants import FoldConstants
 from tests.support.models import parse
 
@@ -82,3 +85,26 @@ def test_folding_leaves_one_reader_and_then_folds_more() -> None:
     }""")
     FoldConstants(limit=4).call(model)
     assert queries.count_operators(model) == {"MatMul": 1, "Add": 1}
+
+
+def test_a_large_result_is_computed_where_it_is_read(tmp_path: Path) -> None:
+    weight = np.arange(5 << 20, dtype=np.float32).reshape(-1, 1024)
+    model = _with_weight(
+        """g (float[N,M] x) => (float[N,M] y) <float[1,1] w = {0}, float two = {2.0}> {
+            d = Mul(w, two)
+            t = Transpose<perm = [1, 0]>(d)
+            e = Neg(t)
+            y = MatMul(x, e)
+        }""",
+        weight,
+    )
+    model.graph.initializers["w"].shape = ir.Shape(weight.shape)
+    FoldConstants().call(model)
+    assert queries.count_operators(model) == {"MatMul": 1}
+    (held,) = model.graph.initializers.values()
+    assert isinstance(held.const_value, ir.LazyTensor)
+    np.testing.assert_array_equal(held.const_value.numpy(), -2 * weight.T)
+    write_onnx(model, tmp_path)
+    (written,) = read_onnx(tmp_path / "model.onnx").graph.initializers.values()
+    assert written.const_value is not None
+    np.testing.assert_array_equal(written.const_value.numpy(), -2 * weight.T)
