@@ -10,11 +10,10 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from infopt.errors import ExternalDataError, SourceError
-from infopt.ir import queries, wire
+from infopt.ir import queries, wellformed, wire
 
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.data"
@@ -67,7 +66,7 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
     """
     if not proto.HasField("graph"):
         raise SourceError("it has no graph")
-    _check_fields(proto)
+    wellformed.check_proto(proto)
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # whatever a hostile file makes the deserializer say
@@ -75,58 +74,8 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
         raise SourceError(
             str(cause).strip().splitlines()[0] if str(cause) else repr(cause)
         ) from None
-    _check_definitions(model)
+    wellformed.check_definitions(model)
     return model
-
-
-def _check_definitions(model: ir.Model) -> None:
-    """Refuse values that nothing defines: on them onnx's version converter ends the process."""
-    for graph in queries.graphs(model):
-        for node in graph:
-            for value in filter(None, node.inputs):
-                if not _is_defined(value):
-                    where = f"node {node.name!r} ({node.op_type})" if node.name else node.op_type
-                    raise SourceError(f"{where} reads {value.name!r}, which nothing computes")
-        for value in graph.outputs:
-            if not _is_defined(value):
-                raise SourceError(f"nothing computes the output {value.name!r}")
-
-
-def _is_defined(value: ir.Value) -> bool:
-    return value.producer() is not None or value.is_graph_input() or value.is_initializer()
-
-
-_CARRIERS = {
-    onnx.AttributeProto.TENSOR: "t",
-    onnx.AttributeProto.SPARSE_TENSOR: "sparse_tensor",
-    onnx.AttributeProto.GRAPH: "g",
-    onnx.AttributeProto.TYPE_PROTO: "tp",
-}
-
-
-def _check_fields(message: Message) -> None:
-    """Refuse what protobuf lets pass and nobody expects.
-
-    Text that is not UTF-8, tensors without a type, attributes without a value, and functions
-    that take a graph as an attribute, which the IR cannot express.
-    """
-    if isinstance(message, onnx.TensorProto) and message.data_type == onnx.TensorProto.UNDEFINED:
-        raise SourceError(f"tensor {message.name!r} has no element type")
-    if isinstance(message, onnx.AttributeProto):
-        carrier = _CARRIERS.get(message.type)
-        if message.ref_attr_name:
-            if message.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-                raise SourceError(f"attribute {message.name!r} stands for a graph in a function")
-        elif carrier is not None and not message.HasField(carrier):
-            raise SourceError(f"attribute {message.name!r} has no value")
-    for field, value in message.ListFields():
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
-            for child in value if field.is_repeated else (value,):
-                _check_fields(child)
-        elif field.type == FieldDescriptor.TYPE_STRING:
-            for text in value if field.is_repeated else (value,):
-                if not isinstance(text, str):
-                    raise SourceError(f"{field.full_name} is not UTF-8 text: {text[:80]!r}")
 
 
 def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:

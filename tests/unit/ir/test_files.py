@@ -212,3 +212,54 @@ def test_external_data_without_a_file_name(tmp_path: Path, location: str) -> Non
     with pytest.raises(ExternalDataError) as caught:
         files.read_onnx(_external(tmp_path, location=location))
     assert len(str(caught.value)) < 800
+
+
+def test_an_input_without_a_type_is_refused() -> None:
+    proto = _proto()
+    proto.graph.input[0].ClearField("type")
+    with pytest.raises(SourceError, match="the input 'x' has no type"):
+        files.from_proto(proto)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data_type": 255}, "unknown element type 255"),
+        ({"dims": [-1]}, "impossible shape"),
+        ({"dims": [4095]}, r"has 16384 bytes, its type and shape need 16380"),
+        ({"dims": [2**62]}, "need"),
+        ({"raw_data": b""}, "has 0 bytes"),
+        ({"data_type": TensorProto.INT4}, "need 2048"),
+    ],
+)
+def test_a_tensor_whose_data_does_not_fit_is_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    tensor = _proto().graph.initializer[0]
+    proto = _proto()
+    del proto.graph.initializer[:]
+    fields = {field.name: value for field, value in tensor.ListFields()} | changes
+    proto.graph.initializer.add(**fields)
+    with pytest.raises(SourceError, match=message):
+        files.from_proto(proto)
+
+
+@pytest.mark.parametrize("name", sorted(set(TensorProto.DataType.keys()) - {"UNDEFINED", "STRING"}))
+@pytest.mark.parametrize("raw", [False, True])
+def test_tensors_of_every_type_are_accepted(name: str, raw: bool) -> None:
+    dtype = ir.DataType[name]
+    ones = np.ones(3, dtype.numpy())
+    proto = _proto()
+    proto.graph.initializer[0].CopyFrom(
+        ir.serde.serialize_tensor(ir.Tensor(ones, dtype=dtype, name="w"))
+        if raw
+        else helper.make_tensor("w", int(dtype), [3], ones)
+    )
+    assert files.from_proto(proto).graph.initializers["w"].const_value is not None
+
+
+def test_strings_are_accepted() -> None:
+    proto = _proto()
+    words = numpy_helper.from_array(np.array(["a", "b"], object), "w")
+    proto.graph.initializer[0].CopyFrom(words)
+    assert files.from_proto(proto).graph.initializers["w"].const_value is not None
