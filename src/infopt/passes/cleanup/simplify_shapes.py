@@ -12,7 +12,8 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.ir.queries import attribute
 from infopt.passes.base import Journal, Pass, Preserves
-from infopt.passes.cleanup._sizes import Content, Dim, Size, Sizes
+from infopt.passes.cleanup._known import Content, Dim, Size
+from infopt.passes.cleanup._sizes import Sizes
 from infopt.passes.editing import Editor, erase_unused, is_used, why_irreplaceable
 
 

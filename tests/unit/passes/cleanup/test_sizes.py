@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from infopt.passes.cleanup._sizes import Dim, Sizes, broadcast
+from infopt.passes.cleanup._known import Dim
+from infopt.passes.cleanup._shape_rules import broadcast
+from infopt.passes.cleanup._sizes import Sizes
 from tests.support.models import parse
 
 X = parse("g (float[N,M] x) => (float[N,M] y) { y = Relu(x) }").graph.inputs[0]

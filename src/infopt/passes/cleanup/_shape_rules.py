@@ -1,0 +1,181 @@
+"""How the sizes of an output follow from those of the inputs, for the common operators.
+
+A rule gives one size for each axis, ``None`` where no more is known than the output says itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import onnx_ir as ir
+
+from infopt.ir.queries import attribute
+from infopt.passes.cleanup._known import Known, Size, input_of
+from infopt.passes.editing import operators
+
+Shape = Sequence[Size | None] | None
+
+
+def _same(known: Known, node: ir.Node) -> Shape:
+    return known.shape(input_of(node, 0))
+
+
+def _first_axis(known: Known, node: ir.Node) -> Shape:
+    """Batched operators: the first axis is that of the input."""
+    shape, own = known.shape(input_of(node, 0)), node.outputs[0].shape
+    return None if not shape or own is None else [shape[0], *[None] * (len(own) - 1)]
+
+
+def broadcast(shapes: Sequence[Sequence[Size | None]]) -> list[Size | None]:
+    """The shape that these are broadcast to; None for a size that is one of several."""
+    rank = max(map(len, shapes), default=0)
+    result: list[Size | None] = []
+    for axis in range(-rank, 0):
+        sizes = {shape[axis] for shape in shapes if len(shape) >= -axis} - {1}
+        numbers = [size for size in sizes if isinstance(size, int)]
+        if numbers:
+            result.append(numbers[0])
+        else:
+            result.append(1 if not sizes else sizes.pop() if len(sizes) == 1 else None)
+    return result
+
+
+def _broadcast(known: Known, node: ir.Node) -> Shape:
+    shapes = [known.shape(value) for value in node.inputs]
+    return (
+        broadcast([shape for shape in shapes if shape is not None])
+        if all(shape is not None for shape in shapes)
+        else None
+    )
+
+
+def _expand(known: Known, node: ir.Node) -> Shape:
+    shape, target = known.shape(input_of(node, 0)), known.content(input_of(node, 1))
+    return None if shape is None or target is None else broadcast([shape, target.entries])
+
+
+def _reshape(known: Known, node: ir.Node) -> Shape:
+    shape, target = known.shape(input_of(node, 0)), known.content(input_of(node, 1))
+    if shape is None or target is None:
+        return None
+    result: list[Size | None] = []
+    for axis, entry in enumerate(target.entries):
+        if entry == 0 and not attribute(node, "allowzero", 0):
+            result.append(shape[axis] if axis < len(shape) else None)
+        else:
+            # Where this size is 0 at run time, Reshape copies the one of its input instead. The
+            # tensor is empty then; only what is said of the sizes of empty tensors is off.
+            result.append(None if entry == -1 else entry)
+    return result
+
+
+def _transpose(known: Known, node: ir.Node) -> Shape:
+    shape = known.shape(input_of(node, 0))
+    if shape is None:
+        return None
+    perm = attribute(node, "perm", None) or range(len(shape))[::-1]
+    return [shape[axis] for axis in perm]
+
+
+def _axes(known: Known, node: ir.Node, rank: int) -> list[int] | None:
+    """The axes of a Squeeze or Unsqueeze, not negative."""
+    content = known.content(input_of(node, 1))
+    if content is None or not content.known:
+        return None
+    return [axis % rank for axis in content.entries if isinstance(axis, int)]
+
+
+def _unsqueeze(known: Known, node: ir.Node) -> Shape:
+    shape, content = known.shape(input_of(node, 0)), known.content(input_of(node, 1))
+    if shape is None or content is None:
+        return None
+    rank = len(shape) + len(content.entries)
+    axes = _axes(known, node, rank)
+    if axes is None:
+        return None
+    rest = iter(shape)
+    return [1 if axis in axes else next(rest) for axis in range(rank)]
+
+
+def _squeeze(known: Known, node: ir.Node) -> Shape:
+    shape = known.shape(input_of(node, 0))
+    axes = None if shape is None else _axes(known, node, len(shape))
+    if shape is None or axes is None:
+        return None
+    return [size for axis, size in enumerate(shape) if axis not in axes]
+
+
+def _gather_shape(known: Known, node: ir.Node) -> Shape:
+    data, indices = known.shape(input_of(node, 0)), known.shape(input_of(node, 1))
+    if data is None or indices is None:
+        return None
+    axis = attribute(node, "axis", 0) % len(data)
+    return [*data[:axis], *indices, *data[axis + 1 :]]
+
+
+def _concat_shape(known: Known, node: ir.Node) -> Shape:
+    shape = known.shape(input_of(node, 0))
+    if shape is None:
+        return None
+    joined = attribute(node, "axis", 0) % len(shape)
+    return [None if axis == joined else size for axis, size in enumerate(shape)]
+
+
+def _slice_shape(known: Known, node: ir.Node) -> Shape:
+    shape, axes = known.shape(input_of(node, 0)), known.content(input_of(node, 3))
+    if shape is None or axes is None or not axes.known:
+        return None
+    cut = {axis % len(shape) for axis in axes.entries if isinstance(axis, int)}
+    return [None if axis in cut else size for axis, size in enumerate(shape)]
+
+
+def _matmul(known: Known, node: ir.Node) -> Shape:
+    a, b = known.shape(input_of(node, 0)), known.shape(input_of(node, 1))
+    if a is None or b is None or len(a) < 2 or len(b) < 2:
+        return None
+    return [*broadcast([a[:-2], b[:-2]]), a[-2], b[-1]]
+
+
+def _reduce(known: Known, node: ir.Node) -> Shape:
+    shape, axes = known.shape(input_of(node, 0)), known.content(input_of(node, 1))
+    if shape is None or axes is None or not axes.known or not axes.entries:
+        return None
+    cut = {axis % len(shape) for axis in axes.entries if isinstance(axis, int)}
+    if attribute(node, "keepdims", 1):
+        return [1 if axis in cut else size for axis, size in enumerate(shape)]
+    return [size for axis, size in enumerate(shape) if axis not in cut]
+
+
+SHAPES: dict[str, Callable[[Known, ir.Node], Shape]] = {
+    **dict.fromkeys(
+        operators("""
+        Abs BatchNormalization BitwiseNot Cast CastLike Ceil Celu Clip Cos CumSum Dropout Elu Erf
+        Exp Floor Gelu GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization IsInf
+        IsNaN LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish Neg Not
+        QuantizeLinear DequantizeLinear RMSNormalization Reciprocal Relu RotaryEmbedding Round
+        ScatterElements ScatterND Selu Sigmoid Sign Sin Softmax Softplus Softsign Sqrt Swish Tan
+        Tanh ThresholdedRelu Trilu
+        """),
+        _same,
+    ),
+    **dict.fromkeys(
+        operators("""
+        Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual
+        Max Mean Min Mod Mul Or Pow Sub Sum Where Xor
+        """),
+        _broadcast,
+    ),
+    **dict.fromkeys(
+        operators("AveragePool Conv GlobalAveragePool GlobalMaxPool MaxPool"), _first_axis
+    ),
+    **dict.fromkeys(operators("ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"), _reduce),
+    "Concat": _concat_shape,
+    "Expand": _expand,
+    "Gather": _gather_shape,
+    "MatMul": _matmul,
+    "Reshape": _reshape,
+    "Slice": _slice_shape,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}
