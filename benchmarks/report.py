@@ -33,6 +33,7 @@ class Page:
     def print(self) -> None:
         """Show the tables."""
         console = Console()
+        console.width = max(console.width, 110)  # figures do not wrap
         for caption, header, rows in self.tables:
             table = Table(title=caption, title_justify="left")
             for index, word in enumerate(header):

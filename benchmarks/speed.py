@@ -21,8 +21,8 @@ from benchmarks.models import CACHE, ZOO, Feeds, ZooModel
 from benchmarks.report import DOCS, Page
 from infopt.backends.base import Session
 from infopt.evidence.metrics import difference
-from infopt.measure.statistics import Ratio, Summary
-from infopt.measure.timing import interleave
+from infopt.measure.statistics import Ratio, Summary, noise_floor, ratio_of_medians, summarize
+from infopt.measure.timing import Measurement, interleave
 
 BATCHES = (1, 8)
 LARGEST_ERROR = 1e-4
@@ -30,13 +30,15 @@ LOWEST_SPEED = 0.98
 
 METHOD = """\
 Each model goes through `infopt.optimize` at fp32. *Original* is ONNX Runtime's default session on
-the ONNX file that one would run without infopt (for a module or a Hugging Face directory, the file
-that torch's exporter writes); *engine* is what `infopt.load` returns, called as a user calls it.
-Both have the same number of threads and the same inputs, and are timed in one run, call by call in
-shuffled order. *Speed* is the median time of the original over that of the engine, with the 95 %
-interval of a paired bootstrap; *noise* is how far from one the same ratio came out for the original
-against itself. *Error* is the largest `max|a-b| / max|b|` of any output at any shape that was
-tried, against the original with ONNX Runtime's optimizations off."""
+the ONNX file that one would run without infopt (for a module or a Hugging Face directory, the
+file that torch's exporter writes); *engine* is what `infopt.load` returns, called as a user calls
+it. Both have the same number of threads and the same inputs, and are timed in one run, call by
+call in shuffled order; of each there are several sessions, because one session differs from the
+next of the same file by a few percent. *Speed* is the median time of the original over that of
+the engine, with the 95 % interval of a paired bootstrap; *noise* is how far from one the same
+ratio came out for one half of the original's sessions against the other. *Error* is the largest
+`max|a-b| / max|b|` of any output at any shape that was tried, against the original with ONNX
+Runtime's optimizations off."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,33 +84,46 @@ class Result:
         }
 
 
-def measure(model: ZooModel, cache: Path, room: Path, *, threads: int, seconds: float) -> Result:
+def measure(
+    model: ZooModel, cache: Path, room: Path, *, threads: int, seconds: float, sessions: int
+) -> Result:
     """Build the engine of ``model``; find its error at every shape and its speed."""
     source: Any = model.source()
     original = model.original(cache)
     engine = infopt.optimize(
         source, room / "engine", measure=False, threads=threads, **model.options()
     )
-    session = infopt.load(engine.path, threads=threads)
-    error, shapes = _largest_error(model, original, session)
-    default = _onnxruntime(original, threads, optimize=True)
+    engines = [infopt.load(engine.path, threads=threads) for _ in range(sessions)]
+    originals = [_onnxruntime(original, threads, optimize=True) for _ in range(sessions)]
+    error, shapes = _largest_error(model, original, engines[0])
     rng = np.random.default_rng(0)
     speeds = []
     for batch in BATCHES:
         feeds = model.feeds(batch, model.sizes[0], rng)
-        given = _renamed(feeds, session)
-        found = interleave(
-            {
-                "original": functools.partial(default, feeds),
-                "engine": functools.partial(session, given),
-            },
-            seconds=seconds,
-            noise=True,
-        )
-        speeds.append(
-            Speed(batch, found.summary("original"), found.summary("engine"), found.ratio("engine"))
-        )
+        given = _renamed(feeds, engines[0])
+        subjects: dict[str, Callable[[], object]] = {}
+        for number in range(sessions):
+            subjects[f"original {number}"] = functools.partial(originals[number], feeds)
+            subjects[f"engine {number}"] = functools.partial(engines[number], given)
+        speeds.append(_speed(batch, interleave(subjects, seconds=seconds), sessions))
     return Result(model, error, shapes, tuple(speeds))
+
+
+def _speed(batch: int, found: Measurement, sessions: int) -> Speed:
+    """All sessions of one kind together; the noise is between halves of the original's."""
+
+    def together(kind: str, numbers: range) -> list[float]:
+        return [second for n in numbers for second in found.samples[f"{kind} {n}"]]
+
+    original, engine = (together(kind, range(sessions)) for kind in ("original", "engine"))
+    half = sessions // 2
+    noise = (
+        noise_floor(together("original", range(half)), together("original", range(half, 2 * half)))
+        if half
+        else 0.0
+    )
+    ratio = ratio_of_medians(original, engine, noise=noise)
+    return Speed(batch, summarize(original), summarize(engine), ratio)
 
 
 def _largest_error(
@@ -152,14 +167,25 @@ def _onnxruntime(
 
 def page(results: list[Result], threads: int, command: str) -> Page:
     """The results as tables."""
-    header = ["Model", "Batch", "Original", "Engine", "Speed", "Interval", "Noise", "Verdict"]
+    header = [
+        "Model",
+        "Size",
+        "Batch",
+        "Original",
+        "Engine",
+        "Speed",
+        "Interval",
+        "Noise",
+        "Verdict",
+    ]
     rows = []
     for result in results:
         for speed in result.speeds:
             ratio = speed.ratio
             rows.append(
                 [
-                    f"{result.model.name}, {result.model.sizes[0]} {result.model.unit}",
+                    result.model.name,
+                    f"{result.model.sizes[0]} {result.model.unit}",
                     str(speed.batch),
                     f"{speed.original.median * 1e3:.3g} ms",
                     f"{speed.engine.median * 1e3:.3g} ms",
@@ -189,13 +215,15 @@ def page(results: list[Result], threads: int, command: str) -> Page:
 @click.option("--cache", type=click.Path(path_type=Path), default=CACHE, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=DOCS, show_default=True)
 @click.option("--seconds", default=30.0, show_default=True, help="For each model and batch size.")
+@click.option("--sessions", default=4, show_default=True, help="Of each kind.")
 @click.option("--threads", default=None, type=int, help="By default every core.")
 @click.option("--only", multiple=True, help="Models whose name contains this.")
-@click.option("--quick", is_flag=True, help="Two seconds each, and nothing is written.")
+@click.option("--quick", is_flag=True, help="Two seconds, two sessions; nothing is written.")
 def main(
     cache: Path,
     output: Path,
     seconds: float,
+    sessions: int,
     threads: int | None,
     only: tuple[str, ...],
     *,
@@ -208,15 +236,19 @@ def main(
     for model in chosen:
         click.echo(f"{model.name} …", err=True)
         with tempfile.TemporaryDirectory() as room:
-            results.append(
-                measure(
-                    model, cache, Path(room), threads=threads, seconds=2.0 if quick else seconds
-                )
+            found = measure(
+                model,
+                cache,
+                Path(room),
+                threads=threads,
+                seconds=2.0 if quick else seconds,
+                sessions=2 if quick else sessions,
             )
-    found = page(results, threads, "python -m benchmarks.speed")
-    found.print()
+            results.append(found)
+    report = page(results, threads, "python -m benchmarks.speed")
+    report.print()
     if not quick:
-        found.write(output)
+        report.write(output)
     missed = [result.model.name for result in results if not result.passes]
     if missed:
         click.echo(

@@ -97,12 +97,9 @@ def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
 
 def _place(tensor: ir.ExternalTensor, path: Path, here: str) -> None:
     """Say where the data of ``tensor`` lies, after making sure that it may lie there."""
-    if tensor.location == here:
-        # A payload of the file itself: any path that the user may open is fine.
-        tensor._location, file = str(path.resolve()), path
-    else:
-        tensor.base_dir = path.parent.resolve()
-        file = _contained(tensor, path.parent)
+    # Anything that the user may open is fine for the file itself, not for what it refers to.
+    file = path if tensor.location == here else _contained(tensor, path.parent)
+    tensor._location = str(file.resolve())  # holds wherever the tensor goes
     size = tensor.nbytes
     length = size if tensor.length is None else tensor.length
     offset = tensor.offset or 0

@@ -75,6 +75,8 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return  # the size of the file is looked at when it is opened
     count = math.prod(tensor.dims)
+    if tensor.HasField("raw_data") and dtype is ir.DataType.STRING:
+        raise SourceError(f"{what} has strings as raw bytes")
     if tensor.HasField("raw_data"):
         needed, found, unit = math.ceil(count * dtype.itemsize), len(tensor.raw_data), "bytes"
     else:
@@ -94,7 +96,7 @@ def check_definitions(model: ir.Model) -> None:
         SourceError: There is one.
     """
     for value in model.graph.inputs:
-        if value.type is None:
+        if value.dtype in (None, ir.DataType.UNDEFINED):
             raise SourceError(f"the input {value.name!r} has no type")
     for graph in queries.graphs(model):
         for node in graph:

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from infopt.errors import ExternalDataError, SourceError
 from infopt.ir import files
 from infopt.ir.digest import model_digest
+from infopt.ir.opset import convert_opset
 
 
 def _proto(size: int = 4096) -> onnx.ModelProto:
@@ -214,9 +215,12 @@ def test_external_data_without_a_file_name(tmp_path: Path, location: str) -> Non
     assert len(str(caught.value)) < 800
 
 
-def test_an_input_without_a_type_is_refused() -> None:
+@pytest.mark.parametrize("kind", [None, TensorProto.UNDEFINED])
+def test_an_input_without_a_type_is_refused(kind: int | None) -> None:
     proto = _proto()
     proto.graph.input[0].ClearField("type")
+    if kind is not None:
+        proto.graph.input[0].type.tensor_type.elem_type = kind
     with pytest.raises(SourceError, match="the input 'x' has no type"):
         files.from_proto(proto)
 
@@ -230,6 +234,7 @@ def test_an_input_without_a_type_is_refused() -> None:
         ({"dims": [2**62]}, "need"),
         ({"raw_data": b""}, "has 0 bytes"),
         ({"data_type": TensorProto.INT4}, "need 2048"),
+        ({"data_type": TensorProto.STRING}, "strings as raw bytes"),
     ],
 )
 def test_a_tensor_whose_data_does_not_fit_is_refused(
@@ -263,3 +268,19 @@ def test_strings_are_accepted() -> None:
     words = numpy_helper.from_array(np.array(["a", "b"], object), "w")
     proto.graph.initializer[0].CopyFrom(words)
     assert files.from_proto(proto).graph.initializers["w"].const_value is not None
+
+
+def test_external_data_of_an_attribute_survives_a_conversion(tmp_path: Path) -> None:
+    value = numpy_helper.from_array(np.arange(4, dtype=np.float32), "v")
+    (tmp_path / "v.data").write_bytes(value.raw_data)
+    value.ClearField("raw_data")
+    value.data_location = TensorProto.EXTERNAL
+    value.external_data.add(key="location", value="v.data")
+    proto = _proto(4)
+    proto.graph.node.insert(0, helper.make_node("Constant", [], ["v"], value=value))
+    proto.graph.node[1].input[1] = "v"
+    proto.opset_import[0].version = 9
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    model = convert_opset(files.read_onnx(tmp_path / "model.onnx"))
+    tensor = model.graph.node(0).attributes["value"].as_tensor()
+    np.testing.assert_array_equal(tensor.numpy(), np.arange(4, dtype=np.float32))
