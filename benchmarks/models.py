@@ -342,7 +342,7 @@ ZOO: tuple[ZooModel, ...] = (
         efficientnet_lite0_exported,
         _photographs,
         (224,),
-        "pixels a side",
+        "px",
         _module_inputs,
     ),
     ZooModel(
@@ -351,7 +351,7 @@ ZOO: tuple[ZooModel, ...] = (
         lambda _: text_detection(),
         _document,
         (640, 320, 736),
-        "pixels a side",
+        "px",
     ),
     ZooModel(
         "PP-OCR direction",
@@ -359,10 +359,8 @@ ZOO: tuple[ZooModel, ...] = (
         lambda _: text_direction(),
         _line,
         (192, 320),
-        "pixels wide",
+        "px wide",
     ),
-    ZooModel(
-        "Silero VAD", silero_vad, lambda _: silero_vad(), _sound, (576, 288), "samples a step"
-    ),
+    ZooModel("Silero VAD", silero_vad, lambda _: silero_vad(), _sound, (576, 288), "samples"),
 )
 """The five models of the acceptance table."""

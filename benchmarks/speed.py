@@ -190,7 +190,7 @@ def page(results: list[Result], threads: int, command: str) -> Page:
                     f"{speed.original.median * 1e3:.3g} ms",
                     f"{speed.engine.median * 1e3:.3g} ms",
                     f"{ratio.value:.3f}",
-                    f"{ratio.low:.3f} to {ratio.high:.3f}",
+                    f"{ratio.low:.3f}-{ratio.high:.3f}",
                     f"{ratio.noise:.3f}",
                     ratio.verdict(),
                 ]
