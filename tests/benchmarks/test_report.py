@@ -1,0 +1,39 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report import Page
+
+
+@pytest.fixture
+def page() -> Page:
+    return Page(
+        name="speed",
+        title="Speed",
+        command="python -m benchmarks.speed",
+        method="How it was made.",
+        tables=[("Fast", ["Model", "Time"], [["bert", "1 ms"], ["vit", "2 ms"]])],
+        results={"bert": 0.001},
+    )
+
+
+def test_the_page_says_where_when_and_how(page: Page, tmp_path: Path) -> None:
+    page.write(tmp_path / "docs")
+    text = (tmp_path / "docs/speed.md").read_text()
+    assert text.startswith("# Speed\n\nHow it was made.\n\nTaken on 20")
+    assert "infopt " in text
+    assert "`python -m benchmarks.speed` takes the figures again" in text
+    assert "## Fast\n\n| Model | Time |\n| --- | --: |\n| bert | 1 ms |\n| vit | 2 ms |\n" in text
+
+
+def test_the_figures_are_json(page: Page, tmp_path: Path) -> None:
+    page.write(tmp_path)
+    document = json.loads((tmp_path / "speed.json").read_text())
+    assert document["results"] == {"bert": 0.001}
+    assert {"hardware", "versions", "date", "command"} <= set(document)
+
+
+def test_tables_are_printed(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    page.print()
+    assert "bert" in capsys.readouterr().out
