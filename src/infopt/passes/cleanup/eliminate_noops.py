@@ -168,12 +168,15 @@ def _tiles_once(node: ir.Node) -> bool:
 
 
 def _clips_nothing(node: ir.Node, opset: int) -> Found:
-    bounds = (
-        {"min", "max"} & set(node.attributes)
-        if opset < 11
-        else any(x is not None for x in node.inputs[1:])
-    )
-    return None if bounds else node.inputs[0]
+    bounds = {"min", "max"} & set(node.attributes)
+    if opset >= 11:
+        bounds = {str(value.name) for value in node.inputs[1:] if value is not None}
+    source = node.inputs[0]
+    if bounds or source is None or source.dtype is None:
+        return None
+    if source.dtype.is_floating_point():
+        return "without bounds, it turns infinities into the largest finite numbers"
+    return source
 
 
 def _pools_one(node: ir.Node) -> bool:
