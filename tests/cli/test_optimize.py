@@ -172,3 +172,13 @@ def test_a_defect_keeps_its_traceback(
         "type": "ZeroDivisionError",
         "message": "ZeroDivisionError: a slip",
     }
+
+
+def test_provider_options_reach_the_runtime(infopt: Run, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.engine"
+    option = "--provider-option"
+    result = infopt("optimize", model, "-o", output, "--no-bench", option, "use_arena=0")
+    assert result.exit_code == 0, result.stderr
+    result = infopt("optimize", model, "-o", output, option, "use_arena")
+    assert result.exit_code == 2
+    assert "write KEY=VALUE" in result.stderr

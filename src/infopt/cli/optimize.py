@@ -12,6 +12,7 @@ from infopt.cli.options import (
     Command,
     data_option,
     json_option,
+    provider_option,
     quiet_option,
     seed_option,
     shape_option,
@@ -63,6 +64,7 @@ EXAMPLES = (
 @click.option("--force", is_flag=True, help="Write the engine even if it computes something else.")
 @seed_option
 @threads_option
+@provider_option
 @click.option("--task", help="For Hugging Face: what the model does.")
 @click.option(
     "--trust-remote-code", is_flag=True, help="Allow code that lies in a Hugging Face directory."
@@ -85,6 +87,7 @@ def command(
     force: bool,
     seed: int,
     threads: int | None,
+    provider_options: dict[str, str],
     task: str | None,
     trust_remote_code: bool,
     quiet: bool,
@@ -115,6 +118,7 @@ def command(
             trust_remote_code=trust_remote_code,
             seed=seed,
             threads=threads,
+            provider_options=provider_options,
             on_event=progress,
         )
     return Answer(

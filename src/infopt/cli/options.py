@@ -91,6 +91,26 @@ threads_option = click.option(
     help="Threads of one operator; by default every core.",
 )
 
+
+def _pairs(
+    ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise click.BadParameter("write KEY=VALUE", ctx, parameter)
+    return {key: value for key, _, value in pairs}
+
+
+provider_option = click.option(
+    "--provider-option",
+    "provider_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_pairs,
+    help="The runtime's own options for the device, such as device_id=1. Repeatable.",
+)
+
 tolerance_option = click.option(
     "--tolerance",
     type=float,
