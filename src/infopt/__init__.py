@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from infopt._version import __version__
@@ -11,18 +12,27 @@ if TYPE_CHECKING:
     from infopt.api import compare as compare
     from infopt.api import load as load
     from infopt.api import optimize as optimize
+    from infopt.backends.base import Session as Session
+    from infopt.engine import Engine as Engine
+    from infopt.errors import InfoptError as InfoptError
 
-_API = ("benchmark", "compare", "load", "optimize")
+_HOMES = {
+    "Engine": "infopt.engine",
+    "InfoptError": "infopt.errors",
+    "Session": "infopt.backends.base",
+    "benchmark": "infopt.api",
+    "compare": "infopt.api",
+    "load": "infopt.api",
+    "optimize": "infopt.api",
+}
 
-__all__ = ["__version__", *_API]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `import infopt` stays instant.
-    if name in _API:
-        from infopt import api
-
-        return getattr(api, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'infopt' has no attribute {name!r}")
 
 

@@ -164,6 +164,6 @@ def test_import_infopt_is_instant() -> None:
 
 
 def test_the_public_names() -> None:
-    assert set(dir(infopt)) >= {"optimize", "load", "compare", "benchmark", "__version__"}
+    assert set(dir(infopt)) >= {"optimize", "load", "compare", "benchmark", "Engine", "Session"}
     with pytest.raises(AttributeError, match="has no attribute 'optimise'"):
         infopt.optimise  # noqa: B018
