@@ -11,18 +11,21 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from infopt.errors import ShapeError
-from infopt.ir import weightless
+from infopt.ir import queries, weightless
 
 
 def infer_shapes(model: ir.Model) -> None:
     """Give every value of ``model`` the type and shape that follow from its inputs, in place.
 
     What was known before and is more precise is kept. This is onnx's inference with data
-    propagation (ONNX specification, "Shape Inference"), in its strict mode.
+    propagation (ONNX specification, "Shape Inference"), in its strict mode. The few models on
+    which it would crash keep what they have.
 
     Raises:
         ShapeError: Types or shapes contradict each other; the message names the node.
     """
+    if _would_crash(model):
+        return
     try:
         proto = weightless.to_proto(model)
         _spell_out_defaults(proto.graph)
@@ -42,6 +45,32 @@ def _infer(proto: onnx.ModelProto, *, data_prop: bool) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(
         proto, check_type=True, strict_mode=True, data_prop=data_prop
     )
+
+
+def _would_crash(model: ir.Model) -> bool:
+    """Whether onnx's inference might read through a null pointer.
+
+    Some operators do not ask whether the type of their input is known, which it is not behind
+    an operator that onnx has no definition of.
+    """
+    fragile = any((node.domain, node.op_type) in _FRAGILE for node in queries.nodes(model))
+    return fragile and any(
+        not onnx.defs.has(node.op_type, node.domain)
+        and node.op_identifier() not in model.functions
+        and any(value.type is None for value in node.outputs)
+        for node in queries.nodes(model)
+    )
+
+
+_FRAGILE = frozenset(
+    {
+        ("", "EyeLike"),
+        ("", "RegexFullMatch"),
+        ("ai.onnx.ml", "DictVectorizer"),
+        ("ai.onnx.ml", "LabelEncoder"),
+        ("ai.onnx.ml", "TreeEnsemble"),
+    }
+)
 
 
 def _spell_out_defaults(graph: onnx.GraphProto) -> None:

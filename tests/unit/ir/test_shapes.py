@@ -75,3 +75,13 @@ def test_operators_that_are_inferred_by_their_body_have_their_defaults() -> None
         y = Relu (t) }""")
     assert model.graph.node(0).outputs[0].shape == ir.Shape([1, 2, 3, 4])
     assert not model.graph.node(0).attributes
+
+
+def test_an_untyped_value_where_onnx_would_crash() -> None:
+    model = ir.from_onnx_text("""
+    <ir_version: 10, opset_import: ["" : 24, "my.own" : 1]>
+    g (float[3,3] x) => (float[3,3] y) {
+        t = my.own.Magic (x)
+        y = EyeLike (t) }""")
+    shapes.infer_shapes(model)  # in this process: a crash would take the test run with it
+    assert model.graph.node(0).outputs[0].type is None
