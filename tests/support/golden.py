@@ -23,9 +23,8 @@ import dataclasses
 import re
 from pathlib import Path
 
-from tests.support.models import check, parse, to_text
-
 from infopt.pipeline import Pipeline
+from tests.support.models import check, parse, to_text
 
 ROOT = Path(__file__).parent.parent / "golden"
 UNCHANGED = "(unchanged)"
