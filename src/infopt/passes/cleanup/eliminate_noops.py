@@ -21,7 +21,7 @@ class EliminateNoops(Pass):
 
     Cast to the type that is there, Reshape and Expand to the shape that is there, Transpose
     that keeps the order, Slice of everything, Pad by nothing, Dropout in inference, Concat of
-    one, Tile once, pooling of one element, and arithmetic that is exact bit for bit: ``x * 1``,
+    one, Tile once, and arithmetic that is exact bit for bit: ``x * 1``,
     ``x / 1``, ``x - 0``, ``x ** 1``, but not ``x + 0.0``, which turns -0.0 into 0.0.
 
     A node between a graph's input and its output stays: both keep their names.
@@ -179,10 +179,15 @@ def _clips_nothing(node: ir.Node, opset: int) -> Found:
     return source
 
 
-def _pools_one(node: ir.Node) -> bool:
-    kernel = attribute(node, "kernel_shape", ())
+def _pools_one(node: ir.Node, _opset: int) -> Found:
+    kernel: tuple[int, ...] = attribute(node, "kernel_shape", ())
     ones: list[int] = [*kernel, *attribute(node, "strides", ())]
-    return bool(kernel) and all(x == 1 for x in ones) and not any(attribute(node, "pads", ()))
+    if not kernel or any(x != 1 for x in ones) or any(attribute(node, "pads", ())):
+        return None
+    source = node.inputs[0]
+    if source is None or source.dtype is None or source.dtype.is_floating_point():
+        return "pooling one element still changes NaN, infinities or the sign of zero"
+    return source
 
 
 def _is_single(node: ir.Node) -> bool:
@@ -226,7 +231,7 @@ def _broadcasts_to(shape: tuple[int, ...], value: ir.Value) -> bool:
 
 RULES: dict[str, Rule] = {
     "Add": _neutral(-0.0, either_side=True),
-    "AveragePool": _when(_pools_one),
+    "AveragePool": _pools_one,
     "Cast": _when(_keeps_type),
     "CastLike": _when(_like_own_type),
     "Clip": _clips_nothing,
@@ -237,7 +242,7 @@ RULES: dict[str, Rule] = {
     "Flatten": _when(_flattens_matrix),
     "Identity": _when(lambda _: True),
     "Max": _when(_is_single),
-    "MaxPool": _when(_pools_one),
+    "MaxPool": _pools_one,
     "Mean": _when(_is_single),
     "Min": _when(_is_single),
     "Mul": _neutral(1.0, either_side=True),
