@@ -61,6 +61,10 @@ def test_specifications(session: Session) -> None:
         ({"x": X.astype(np.float64), "k": K}, r"is float64, but the model takes float32"),
         ({"x": X[0], "k": K}, r"has shape \[4\], but the model takes rank 2"),
         ({"x": np.zeros((1, 5), np.float32), "k": K}, "cannot run on these inputs"),
+        (
+            {"x": np.zeros((3, 4), np.float32), "k": K},
+            r"'x' \[3, 4\] and 'k' \[1\] must have the same 'n'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(

@@ -33,13 +33,16 @@ class OnnxRuntimeBackend(Backend):
         files.write_onnx(at_runnable_opset(model, self.target), directory)
 
     def load(self, directory: Path, options: RunOptions) -> Session:
-        return self.open_model(directory / files.MODEL_FILE, options)
+        return self._open(directory / files.MODEL_FILE, options, hold_names=True)
 
     def open_model(self, model_file: Path, options: RunOptions) -> Session:
+        return self._open(model_file, options, hold_names=False)
+
+    def _open(self, model_file: Path, options: RunOptions, *, hold_names: bool) -> Session:
         reason = self.unavailable()
         if reason is not None:
             raise UnavailableError(reason)
-        return OrtSession(model_file, self.target.provider, options)
+        return OrtSession(model_file, self.target.provider, options, hold_names=hold_names)
 
     def simulate(self, directory: Path, options: RunOptions) -> Session:
         if self.target.provider != _CPU:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,18 @@ _NUMPY = {
 class OrtSession(Session):
     """Runs one ONNX file on one execution provider."""
 
-    def __init__(self, model_file: Path, provider: str, options: RunOptions) -> None:
+    def __init__(
+        self, model_file: Path, provider: str, options: RunOptions, *, hold_names: bool = False
+    ) -> None:
         """Load the file.
+
+        Args:
+            model_file: An ONNX file.
+            provider: ONNX Runtime's name for the device.
+            options: How to run.
+            hold_names: Refuse inputs whose dimensions of one name differ in size. ONNX Runtime
+                does not, and for files of others, whose names are often careless, neither do we;
+                but our own passes have relied on them.
 
         Raises:
             CompileError: ONNX Runtime refuses the model.
@@ -67,6 +77,7 @@ class OrtSession(Session):
         self._accepted = set(self._known) | optional
         self._names = [spec.name for spec in self.outputs]
         self._plain = _plain(self.inputs)
+        self._equal = _equal_sizes(self.inputs) if hold_names else ()
         self._time_limit = options.time_limit
         # Our own checks have been made by then; ONNX Runtime's wrapper would make them again,
         # for 2 microseconds of each call. On a device the wrapper knows what to fall back to.
@@ -93,7 +104,7 @@ class OrtSession(Session):
             value = given.get(name)
             if type(value) is not np.ndarray or value.dtype != dtype or value.ndim != rank:
                 return False
-        return True
+        return all(given[one].shape[i] == given[other].shape[j] for one, i, other, j in self._equal)
 
     def _run(self, names: list[str], feeds: Mapping[str, Any]) -> list[Any]:
         if self._time_limit is not None:
@@ -164,10 +175,19 @@ class OrtSession(Session):
             raise DataError(
                 f"input {missing[0]!r} is missing; the inputs are {', '.join(self._known)}"
             )
-        return {
+        feeds = {
             name: self._array(value, self._known[name]) if name in self._known else value
             for name, value in given.items()
         }
+        for one, i, other, j in self._equal:
+            if np.shape(feeds[one])[i : i + 1] != np.shape(feeds[other])[j : j + 1]:
+                dim = (self._known[one].shape or ())[i]
+                raise DataError(
+                    f"inputs {one!r} {list(np.shape(feeds[one]))} and {other!r} "
+                    f"{list(np.shape(feeds[other]))} must have the same {dim!r}: "
+                    f"dimension {i} of the one and {j} of the other"
+                )
+        return feeds
 
     def _array(self, value: Any, spec: TensorSpec) -> Any:
         wanted = _NUMPY.get(spec.dtype)
@@ -198,6 +218,20 @@ def _plain(inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[np.dtype, int]]:
 
 def _numpy_type(spec: TensorSpec) -> Any:
     return np.dtype(_NUMPY[spec.dtype])
+
+
+def _equal_sizes(specs: Iterable[TensorSpec]) -> tuple[tuple[str, int, str, int], ...]:
+    """Pairs (input, axis, input, axis) of dimensions that have the same name."""
+    first: dict[str, tuple[str, int]] = {}
+    pairs = []
+    for spec in specs:
+        for axis, dim in enumerate(spec.shape or ()):
+            if isinstance(dim, str) and first.setdefault(dim, (spec.name, axis)) != (
+                spec.name,
+                axis,
+            ):
+                pairs.append((*first[dim], spec.name, axis))
+    return tuple(pairs)
 
 
 def _spec(node: Any) -> TensorSpec:
