@@ -359,8 +359,7 @@ def _name(source: object) -> str:
 
 
 def _default_output(source: object) -> Path:
-    stem = Path(_name(source)).name
-    return Path(f"{Path(stem).stem or stem}.engine")
+    return Path(f"{Path(_name(source)).resolve().stem or 'model'}.engine")  # `.` has a name, too
 
 
 def _origin(imported: Imported) -> dict[str, Any]:

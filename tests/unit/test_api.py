@@ -167,3 +167,19 @@ def test_the_public_names() -> None:
     assert set(dir(infopt)) >= {"optimize", "load", "compare", "benchmark", "Engine", "Session"}
     with pytest.raises(AttributeError, match="has no attribute 'optimise'"):
         infopt.optimise  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("model.onnx", "model.engine"),
+        ("a/encoder/", "encoder.engine"),
+        ("org/name", "name.engine"),
+        ("x.y.onnx", "x.y.engine"),
+        (object(), "object.engine"),
+    ],
+)
+def test_default_outputs(source: object, output: str) -> None:
+    from infopt.api import _default_output
+
+    assert _default_output(source) == Path(output)
