@@ -73,7 +73,8 @@ def normalize(model: ir.Model, name: str) -> ir.Model:
         _name_nodes(model)
         forget_placeholder_dimensions(model)
         model = opset.convert_opset(model)
-        _name_nodes(model)  # the conversion may have added some
+        _name_nodes(model)  # the conversion may have added some,
+        forget_placeholder_dimensions(model)  # and invented names of dimensions
         shapes.infer_shapes(model)
     except InfoptError as error:
         raise type(error)(f"{name}: {error}") from None

@@ -89,6 +89,24 @@ def _keeps_shape(node: ir.Node) -> bool:
     return shape is not None and shape == queries.static_shape(node.outputs[0])
 
 
+def _reshapes_to_own(node: ir.Node) -> bool:
+    """Whether each size of a constant target is the one that is there already.
+
+    A 0 copies the size, and one -1 is what is left, which is the same if all others are.
+    """
+    shape, target = (
+        None if node.inputs[0] is None else node.inputs[0].shape,
+        _ints(node, 1, "shape"),
+    )
+    if shape is None or target is None or len(target) != len(shape) or target.count(-1) > 1:
+        return _keeps_shape(node)
+    copies = not attribute(node, "allowzero", 0)
+    return all(
+        size == dim or size == -1 or (size == 0 and copies)
+        for size, dim in zip(target, shape, strict=True)
+    )
+
+
 def _keeps_type(node: ir.Node) -> bool:
     source = node.inputs[0]
     return source is not None and source.dtype == ir.DataType(attribute(node, "to", 0))
@@ -248,7 +266,7 @@ RULES: dict[str, Rule] = {
     "Mul": _neutral(1.0, either_side=True),
     "Pad": _when(_pads_nothing),
     "Pow": _neutral(1.0, either_side=False),
-    "Reshape": _when(_keeps_shape),
+    "Reshape": _when(_reshapes_to_own),
     "Slice": _when(_slices_everything),
     "Split": _when(_splits_nothing),
     "Squeeze": _when(_squeezes_nothing),
