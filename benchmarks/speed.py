@@ -22,7 +22,7 @@ from benchmarks.report import DOCS, Page
 from infopt.backends.base import Session
 from infopt.evidence.metrics import difference
 from infopt.measure.statistics import Ratio, Summary, noise_floor, ratio_of_medians, summarize
-from infopt.measure.timing import Measurement, interleave
+from infopt.measure.timing import interleave
 
 BATCHES = (1, 8)
 LARGEST_ERROR = 1e-4
@@ -33,10 +33,11 @@ Each model goes through `infopt.optimize` at fp32. *Original* is ONNX Runtime's 
 the ONNX file that one would run without infopt (for a module or a Hugging Face directory, the
 file that torch's exporter writes); *engine* is what `infopt.load` returns, called as a user calls
 it. Both have the same number of threads and the same inputs, and are timed in one run, call by
-call in shuffled order; of each there are several sessions, because one session differs from the
-next of the same file by a few percent. *Speed* is the median time of the original over that of
-the engine, with the 95 % interval of a paired bootstrap; *noise* is how far from one the same
-ratio came out for one half of the original's sessions against the other. *Error* is the largest
+call in shuffled order. One session differs from the next of the same file by a few percent, so
+several pairs of new sessions are timed, one pair after the other; each call counts as a multiple of
+the median call of the original in its pair. *Speed* is the median of the original over that of the
+engine, with the 95 % interval of a paired bootstrap; *noise* is how far from one the same ratio
+came out for pairs of two sessions of the original. *Error* is the largest
 `max|a-b| / max|b|` of any output at any shape that was tried, against the original with ONNX
 Runtime's optimizations off."""
 
@@ -93,37 +94,67 @@ def measure(
     engine = infopt.optimize(
         source, room / "engine", measure=False, threads=threads, **model.options()
     )
-    engines = [infopt.load(engine.path, threads=threads) for _ in range(sessions)]
-    originals = [_onnxruntime(original, threads, optimize=True) for _ in range(sessions)]
-    error, shapes = _largest_error(model, original, engines[0])
+    error, shapes = _largest_error(model, original, infopt.load(engine.path, threads=threads))
     rng = np.random.default_rng(0)
+
+    def originally(feeds: Feeds) -> Callable[[], object]:
+        return functools.partial(_onnxruntime(original, threads, optimize=True), feeds)
+
+    def as_engine(feeds: Feeds) -> Callable[[], object]:
+        session = infopt.load(engine.path, threads=threads)
+        return functools.partial(session, _renamed(feeds, session))
+
     speeds = []
     for batch in BATCHES:
         feeds = model.feeds(batch, model.sizes[0], rng)
-        given = _renamed(feeds, engines[0])
-        subjects: dict[str, Callable[[], object]] = {}
-        for number in range(sessions):
-            subjects[f"original {number}"] = functools.partial(originals[number], feeds)
-            subjects[f"engine {number}"] = functools.partial(engines[number], given)
-        speeds.append(_speed(batch, interleave(subjects, seconds=seconds), sessions))
+        share = seconds / sessions
+        against = functools.partial(_pairs, functools.partial(originally, feeds), seconds=share)
+        original_s, engine_s = against(functools.partial(as_engine, feeds), count=sessions)
+        once, again = against(functools.partial(originally, feeds), count=(sessions + 1) // 2)
+        noise = noise_floor(_relative(once, once), _relative(again, once))
+        ratio = ratio_of_medians(
+            _relative(original_s, original_s), _relative(engine_s, original_s), noise=noise
+        )
+        speeds.append(
+            Speed(batch, summarize(sum(original_s, ())), summarize(sum(engine_s, ())), ratio)
+        )
     return Result(model, error, shapes, tuple(speeds))
 
 
-def _speed(batch: int, found: Measurement, sessions: int) -> Speed:
-    """All sessions of one kind together; the noise is between halves of the original's."""
+Series = list[tuple[float, ...]]
+"""Seconds for each call, for each pair of sessions."""
+Maker = Callable[[], Callable[[], object]]
+"""Makes a session and binds its inputs."""
 
-    def together(kind: str, numbers: range) -> list[float]:
-        return [second for n in numbers for second in found.samples[f"{kind} {n}"]]
 
-    original, engine = (together(kind, range(sessions)) for kind in ("original", "engine"))
-    half = sessions // 2
-    noise = (
-        noise_floor(together("original", range(half)), together("original", range(half, 2 * half)))
-        if half
-        else 0.0
-    )
-    ratio = ratio_of_medians(original, engine, noise=noise)
-    return Speed(batch, summarize(original), summarize(engine), ratio)
+def _pairs(
+    make_first: Maker, make_second: Maker, *, count: int, seconds: float
+) -> tuple[Series, Series]:
+    """Time pairs of new sessions, one pair after the other, in alternating order of creation.
+
+    Never more than two at once: the threads of a session go on spinning for a while after a
+    call, and those of many would take the cores from the one that is being timed.
+    """
+    first: Series = []
+    second: Series = []
+    for number in range(count):
+        if number % 2:
+            late, early = make_second(), make_first()
+        else:
+            early, late = make_first(), make_second()
+        found = interleave({"first": early, "second": late}, seconds=seconds, seed=number)
+        first.append(found.samples["first"])
+        second.append(found.samples["second"])
+    return first, second
+
+
+def _relative(series: Series, baseline: Series) -> list[float]:
+    """All calls as multiples of the median call of the baseline's session in the same pair."""
+    return [
+        second / float(np.median(base))
+        for calls, base in zip(series, baseline, strict=True)
+        for second in calls
+    ]
 
 
 def _largest_error(
@@ -215,10 +246,10 @@ def page(results: list[Result], threads: int, command: str) -> Page:
 @click.option("--cache", type=click.Path(path_type=Path), default=CACHE, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=DOCS, show_default=True)
 @click.option("--seconds", default=30.0, show_default=True, help="For each model and batch size.")
-@click.option("--sessions", default=4, show_default=True, help="Of each kind.")
+@click.option("--sessions", default=8, show_default=True, help="Pairs of sessions.")
 @click.option("--threads", default=None, type=int, help="By default every core.")
 @click.option("--only", multiple=True, help="Models whose name contains this.")
-@click.option("--quick", is_flag=True, help="Two seconds, two sessions; nothing is written.")
+@click.option("--quick", is_flag=True, help="Two seconds, two pairs; nothing is written.")
 def main(
     cache: Path,
     output: Path,
