@@ -85,7 +85,7 @@ class OrtSession(Session):
 
     def __call__(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Any]:
         """Compute the outputs; see :meth:`Session.__call__`."""
-        given = {**(inputs or {}), **named}
+        given = inputs if inputs is not None and not named else {**(inputs or {}), **named}
         if self._is_ready(given):
             return dict(zip(self._names, self._run(self._names, given), strict=True))
         torch = sys.modules.get("torch")
@@ -104,7 +104,10 @@ class OrtSession(Session):
             value = given.get(name)
             if type(value) is not np.ndarray or value.dtype != dtype or value.ndim != rank:
                 return False
-        return all(given[one].shape[i] == given[other].shape[j] for one, i, other, j in self._equal)
+        for one, i, other, j in self._equal:  # noqa: SIM110 - a generator takes twice as long
+            if given[one].shape[i] != given[other].shape[j]:
+                return False
+        return True
 
     def _run(self, names: list[str], feeds: Mapping[str, Any]) -> list[Any]:
         if self._time_limit is not None:
