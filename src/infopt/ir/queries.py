@@ -66,6 +66,8 @@ def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
     if producer is not None and is_standard(producer, "Constant"):
         if "sparse_value" in producer.attributes:
             return None
+        if "value" in producer.attributes and not producer.attributes["value"].is_ref():
+            return producer.attributes["value"].as_tensor()  # as it is: reading names nothing
         return ir.convenience.get_const_tensor(value)
     return None
 

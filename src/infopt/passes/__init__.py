@@ -12,6 +12,9 @@ from infopt.passes.cleanup.inline_functions import InlineFunctions
 from infopt.passes.cleanup.lift_constants import LiftConstants
 from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
+from infopt.passes.fusion.fuse_gelu import FuseGelu
+from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
+from infopt.passes.fusion.fuse_swish import FuseSwish
 
 _ALL: tuple[type[Pass], ...] = (
     InlineFunctions,
@@ -23,6 +26,9 @@ _ALL: tuple[type[Pass], ...] = (
     EliminateCommonSubexpressions,
     DeduplicateInitializers,
     EliminateDeadCode,
+    FuseGelu,
+    FuseRmsNormalization,
+    FuseSwish,
 )
 
 PASSES: dict[str, type[Pass]] = {a_pass.name: a_pass for a_pass in _ALL}

@@ -1,0 +1,1 @@
+"""Raising: patterns that exporters scatter over many nodes become one standard operator."""

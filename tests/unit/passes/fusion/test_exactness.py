@@ -1,0 +1,64 @@
+"""Raised models compute, up to rounding, what their parts computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from infopt.passes import PASSES
+from infopt.passes.fusion._fusion import Fusion
+from tests.support import golden
+from tests.support.models import assert_same, feeds, parse, run
+
+RAISING = {name: cls for name, cls in PASSES.items() if issubclass(cls, Fusion)}
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("name", RAISING)
+def test_golden_cases_compute_the_same(name: str, taken: bool, scale: float) -> None:
+    raised = 0
+    for path in sorted((golden.ROOT / name).glob("*.txt")):
+        before = parse(golden.Case.read(path).parts["model"])
+        after = before.clone()
+        raised += len(RAISING[name]().call(after).journal.changes)
+        inputs = {
+            key: np.array(taken) if array.dtype == bool else array * np.float32(scale)
+            for key, array in feeds(before).items()
+        }
+        assert_same(run(before, inputs), run(after, inputs), RAISING[name])
+    assert raised
+
+
+@pytest.mark.parametrize("name", RAISING)
+def test_an_old_opset_is_refused_with_a_reason(name: str) -> None:
+    path = next(
+        p for p in sorted((golden.ROOT / name).glob("*.txt")) if golden.Case.read(p).matches
+    )
+    model = parse(golden.Case.read(path).parts["model"])
+    model.graph.opset_imports[""] = RAISING[name].min_opset - 1
+    result = RAISING[name]().call(model)
+    assert not result.modified
+    assert any("needs opset" in refusal.reason for refusal in result.journal.refusals)
+
+
+def test_a_weight_that_a_caller_may_override_is_no_constant() -> None:
+    model = parse(
+        """g (float[N,4] x, float[4] w) => (float[N,4] y)
+        <int64[1] axes = {-1}, float eps = {0.00001}>
+        {
+          s = Mul(x, x)
+          m = ReduceMean(s, axes)
+          a = Add(m, eps)
+          r = Sqrt(a)
+          n = Div(x, r)
+          y = Mul(n, w)
+        }"""
+    )
+    assert PASSES["fuse-rms-normalization"]().call(model).modified
+    assert [node.op_type for node in model.graph] == ["RMSNormalization", "Mul"]
+    scale = next(iter(model.graph)).inputs[1]
+    assert scale is not None
+    assert scale.const_value is not None
+    assert (ir.tensor(scale.const_value).numpy() == 1).all()
