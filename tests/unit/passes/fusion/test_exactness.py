@@ -24,7 +24,7 @@ def test_golden_cases_compute_the_same(name: str, taken: bool, scale: float) -> 
         after = before.clone()
         raised += len(RAISING[name]().call(after).journal.changes)
         inputs = {
-            key: np.array(taken) if array.dtype == bool else array * np.float32(scale)
+            key: np.array(taken) if array.dtype == bool else np.multiply(array, np.float32(scale))
             for key, array in feeds(before).items()
         }
         assert_same(run(before, inputs), run(after, inputs), RAISING[name])
