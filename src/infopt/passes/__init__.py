@@ -13,6 +13,7 @@ from infopt.passes.cleanup.lift_constants import LiftConstants
 from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_gelu import FuseGelu
+from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_swish import FuseSwish
 
@@ -27,6 +28,7 @@ _ALL: tuple[type[Pass], ...] = (
     DeduplicateInitializers,
     EliminateDeadCode,
     FuseGelu,
+    FuseLayerNormalization,
     FuseRmsNormalization,
     FuseSwish,
 )
