@@ -36,12 +36,11 @@ def input_at(node: ir.Node, index: int) -> ir.Value | None:
 
 
 def either_way(node: ir.Node) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """The two inputs of a commutative operator, in both orders."""
+    """The two inputs of a commutative operator, in both orders; nothing if one is omitted."""
     first, second = node.inputs[0], node.inputs[1]
     if first is not None and second is not None:
         yield first, second
-        if first is not second:
-            yield second, first
+        yield second, first
 
 
 def with_scalar(node: ir.Node) -> tuple[ir.Value, float] | None:

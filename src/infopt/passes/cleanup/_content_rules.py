@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 import onnx_ir as ir
 
 from infopt.ir.queries import attribute
-from infopt.passes.cleanup._known import MAX_ENTRIES, Content, Dim, Entry, Known, input_of
+from infopt.passes.cleanup._known import MAX_ENTRIES, Content, Dim, Entry, Known
+from infopt.passes.matching import input_at
 
 
 def _shape_of(known: Known, node: ir.Node) -> Content | None:
-    shape = known.shape(input_of(node, 0))
+    shape = known.shape(input_at(node, 0))
     if shape is None:
         return None
     start, end = attribute(node, "start", 0), attribute(node, "end", len(shape))
@@ -21,7 +22,7 @@ def _shape_of(known: Known, node: ir.Node) -> Content | None:
 
 
 def _size_of(known: Known, node: ir.Node) -> Content | None:
-    shape = known.shape(input_of(node, 0))
+    shape = known.shape(input_at(node, 0))
     return None if shape is None else Content((_product(shape),), 0)
 
 
@@ -35,7 +36,7 @@ def _product(entries: Sequence[Entry]) -> Entry:
 
 
 def _gather(known: Known, node: ir.Node) -> Content | None:
-    data, indices = known.content(input_of(node, 0)), known.content(input_of(node, 1))
+    data, indices = known.content(input_at(node, 0)), known.content(input_at(node, 1))
     if data is None or indices is None or data.rank != 1 or not indices.known:
         return None
     count, picked = len(data.entries), [i for i in indices.entries if isinstance(i, int)]
@@ -45,9 +46,9 @@ def _gather(known: Known, node: ir.Node) -> Content | None:
 
 
 def _slice(known: Known, node: ir.Node) -> Content | None:
-    data = known.content(input_of(node, 0))
-    bounds = [known.content(input_of(node, index)) for index in (1, 2)]
-    step = known.content(input_of(node, 4)) if input_of(node, 4) is not None else Content((1,), 1)
+    data = known.content(input_at(node, 0))
+    bounds = [known.content(input_at(node, index)) for index in (1, 2)]
+    step = known.content(input_at(node, 4)) if input_at(node, 4) is not None else Content((1,), 1)
     if data is None or data.rank != 1:
         return None
     numbers = [
@@ -75,7 +76,7 @@ def _concat(known: Known, node: ir.Node) -> Content | None:
 
 def _reform(known: Known, node: ir.Node) -> Content | None:
     """Operators that keep the elements and may change the rank."""
-    content, shape = known.content(input_of(node, 0)), known.shape(node.outputs[0])
+    content, shape = known.content(input_at(node, 0)), known.shape(node.outputs[0])
     if content is None:
         return None
     if shape is not None and len(shape) > 1:
@@ -86,7 +87,7 @@ def _reform(known: Known, node: ir.Node) -> Content | None:
 
 
 def _cast(known: Known, node: ir.Node) -> Content | None:
-    content = known.content(input_of(node, 0))
+    content = known.content(input_at(node, 0))
     to = ir.DataType(attribute(node, "to", 0))
     if content is None or (to == ir.DataType.BOOL and not content.known):
         return None
@@ -197,12 +198,12 @@ def _where(condition: Entry, a: Entry, b: Entry) -> Entry:
 
 
 def _product_of(known: Known, node: ir.Node) -> Content | None:
-    content, shape = known.content(input_of(node, 0)), node.outputs[0].shape
-    axes = known.content(input_of(node, 1))
+    content, shape = known.content(input_at(node, 0)), node.outputs[0].shape
+    axes = known.content(input_at(node, 1))
     if content is None or shape is None or len(shape) > 1 or content.rank != 1:
         return None
     if axes is None:
-        if input_of(node, 1) is not None or attribute(node, "noop_with_empty_axes", 0):
+        if input_at(node, 1) is not None or attribute(node, "noop_with_empty_axes", 0):
             return None
     elif axes.entries not in ((0,), (-1,)):
         return None
@@ -210,7 +211,7 @@ def _product_of(known: Known, node: ir.Node) -> Content | None:
 
 
 def _filled(known: Known, node: ir.Node) -> Content | None:
-    target, fill = known.content(input_of(node, 0)), node.attributes.get("value")
+    target, fill = known.content(input_at(node, 0)), node.attributes.get("value")
     if target is None or not target.known or len(target.entries) > 1 or fill is None:
         return None
     count = target.entries[0] if target.entries else 1

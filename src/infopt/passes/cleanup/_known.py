@@ -86,11 +86,6 @@ class Known:
             self._contents[value] = found
 
 
-def input_of(node: ir.Node, index: int) -> ir.Value | None:
-    """An input of ``node``; ``None`` if it is omitted."""
-    return node.inputs[index] if index < len(node.inputs) else None
-
-
 INTEGRAL = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 

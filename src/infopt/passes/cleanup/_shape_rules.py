@@ -10,19 +10,20 @@ from collections.abc import Callable, Sequence
 import onnx_ir as ir
 
 from infopt.ir.queries import attribute
-from infopt.passes.cleanup._known import Known, Size, input_of
+from infopt.passes.cleanup._known import Known, Size
 from infopt.passes.editing import operators
+from infopt.passes.matching import input_at
 
 Shape = Sequence[Size | None] | None
 
 
 def _same(known: Known, node: ir.Node) -> Shape:
-    return known.shape(input_of(node, 0))
+    return known.shape(input_at(node, 0))
 
 
 def _first_axis(known: Known, node: ir.Node) -> Shape:
     """Batched operators: the first axis is that of the input."""
-    shape, own = known.shape(input_of(node, 0)), node.outputs[0].shape
+    shape, own = known.shape(input_at(node, 0)), node.outputs[0].shape
     return None if not shape or own is None else [shape[0], *[None] * (len(own) - 1)]
 
 
@@ -50,12 +51,12 @@ def _broadcast(known: Known, node: ir.Node) -> Shape:
 
 
 def _expand(known: Known, node: ir.Node) -> Shape:
-    shape, target = known.shape(input_of(node, 0)), known.content(input_of(node, 1))
+    shape, target = known.shape(input_at(node, 0)), known.content(input_at(node, 1))
     return None if shape is None or target is None else broadcast([shape, target.entries])
 
 
 def _reshape(known: Known, node: ir.Node) -> Shape:
-    shape, target = known.shape(input_of(node, 0)), known.content(input_of(node, 1))
+    shape, target = known.shape(input_at(node, 0)), known.content(input_at(node, 1))
     if shape is None or target is None:
         return None
     result: list[Size | None] = []
@@ -70,7 +71,7 @@ def _reshape(known: Known, node: ir.Node) -> Shape:
 
 
 def _transpose(known: Known, node: ir.Node) -> Shape:
-    shape = known.shape(input_of(node, 0))
+    shape = known.shape(input_at(node, 0))
     if shape is None:
         return None
     perm = attribute(node, "perm", None) or range(len(shape))[::-1]
@@ -79,14 +80,14 @@ def _transpose(known: Known, node: ir.Node) -> Shape:
 
 def _axes(known: Known, node: ir.Node, rank: int) -> list[int] | None:
     """The axes of a Squeeze or Unsqueeze, not negative."""
-    content = known.content(input_of(node, 1))
+    content = known.content(input_at(node, 1))
     if content is None or not content.known:
         return None
     return [axis % rank for axis in content.entries if isinstance(axis, int)]
 
 
 def _unsqueeze(known: Known, node: ir.Node) -> Shape:
-    shape, content = known.shape(input_of(node, 0)), known.content(input_of(node, 1))
+    shape, content = known.shape(input_at(node, 0)), known.content(input_at(node, 1))
     if shape is None or content is None:
         return None
     rank = len(shape) + len(content.entries)
@@ -98,7 +99,7 @@ def _unsqueeze(known: Known, node: ir.Node) -> Shape:
 
 
 def _squeeze(known: Known, node: ir.Node) -> Shape:
-    shape = known.shape(input_of(node, 0))
+    shape = known.shape(input_at(node, 0))
     axes = None if shape is None else _axes(known, node, len(shape))
     if shape is None or axes is None:
         return None
@@ -106,7 +107,7 @@ def _squeeze(known: Known, node: ir.Node) -> Shape:
 
 
 def _gather_shape(known: Known, node: ir.Node) -> Shape:
-    data, indices = known.shape(input_of(node, 0)), known.shape(input_of(node, 1))
+    data, indices = known.shape(input_at(node, 0)), known.shape(input_at(node, 1))
     if data is None or indices is None:
         return None
     axis = attribute(node, "axis", 0) % len(data)
@@ -114,7 +115,7 @@ def _gather_shape(known: Known, node: ir.Node) -> Shape:
 
 
 def _concat_shape(known: Known, node: ir.Node) -> Shape:
-    shape = known.shape(input_of(node, 0))
+    shape = known.shape(input_at(node, 0))
     if shape is None:
         return None
     joined = attribute(node, "axis", 0) % len(shape)
@@ -122,7 +123,7 @@ def _concat_shape(known: Known, node: ir.Node) -> Shape:
 
 
 def _slice_shape(known: Known, node: ir.Node) -> Shape:
-    shape, axes = known.shape(input_of(node, 0)), known.content(input_of(node, 3))
+    shape, axes = known.shape(input_at(node, 0)), known.content(input_at(node, 3))
     if shape is None or axes is None or not axes.known:
         return None
     cut = {axis % len(shape) for axis in axes.entries if isinstance(axis, int)}
@@ -130,14 +131,14 @@ def _slice_shape(known: Known, node: ir.Node) -> Shape:
 
 
 def _matmul(known: Known, node: ir.Node) -> Shape:
-    a, b = known.shape(input_of(node, 0)), known.shape(input_of(node, 1))
+    a, b = known.shape(input_at(node, 0)), known.shape(input_at(node, 1))
     if a is None or b is None or len(a) < 2 or len(b) < 2:
         return None
     return [*broadcast([a[:-2], b[:-2]]), a[-2], b[-1]]
 
 
 def _reduce(known: Known, node: ir.Node) -> Shape:
-    shape, axes = known.shape(input_of(node, 0)), known.content(input_of(node, 1))
+    shape, axes = known.shape(input_at(node, 0)), known.content(input_at(node, 1))
     if shape is None or axes is None or not axes.known or not axes.entries:
         return None
     cut = {axis % len(shape) for axis in axes.entries if isinstance(axis, int)}

@@ -5,7 +5,15 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from infopt.ir import queries
-from infopt.passes.matching import either_way, is_scalar, keeps_shape, produced_by, with_scalar
+from infopt.passes.matching import (
+    either_way,
+    is_scalar,
+    keeps_shape,
+    produced_by,
+    reduced_axes,
+    size,
+    with_scalar,
+)
 
 
 def normalized(node: ir.Node) -> tuple[ir.Value, ir.Node, float] | None:
@@ -24,6 +32,19 @@ def normalized(node: ir.Node) -> tuple[ir.Value, ir.Node, float] | None:
         if mean is not None and _is_square(mean.inputs[0], x):
             return x, mean, found[1]
     return None
+
+
+def channels(x: ir.Value, *means: ir.Node) -> int | str:
+    """The size of the last axis, that of all ``means``; or why the operator does not fit here."""
+    if any(reduced_axes(mean) != (-1,) for mean in means):
+        return f"{'the' if len(means) == 1 else 'a'} mean is not that of the last axis, kept"
+    length = size(x, -1)
+    if length is None:
+        return "the size of the last axis is known only at run time"
+    if x.dtype != ir.DataType.FLOAT:
+        # In 16 bits the parts round, and overflow, where the operator's float32 stash does not.
+        return f"it is computed in {x.dtype}, not in float32"
+    return length
 
 
 def _under_root(value: ir.Value) -> ir.Value | None:

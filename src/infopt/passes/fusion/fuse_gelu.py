@@ -147,7 +147,8 @@ def _factor(node: ir.Node, gate: ir.Node, x: ir.Value) -> float | None:
         if factor is None or depth == 0:
             return None
         other = next((v for v in factor.inputs if v is not None and scalar(v) is None), None)
-        if other is None or (_has_scalar(factor) and not keeps_shape(factor, other)):
+        scaled = any(scalar(each) is not None for each in factor.inputs)
+        if other is None or (scaled and not keeps_shape(factor, other)):
             return None
         if factor.op_type == "Div":
             divisor = scalar(factor.inputs[1])
@@ -158,7 +159,3 @@ def _factor(node: ir.Node, gate: ir.Node, x: ir.Value) -> float | None:
         else:
             pending += [(each, depth - 1) for each in factor.inputs]
     return constant if gates == 1 and xs == 1 else None
-
-
-def _has_scalar(node: ir.Node) -> bool:
-    return any(scalar(value) is not None for value in node.inputs)

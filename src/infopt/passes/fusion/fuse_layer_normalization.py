@@ -10,8 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
-from infopt.passes.fusion._normalization import centered, following, normalized
-from infopt.passes.matching import reduced_axes, size
+from infopt.passes.fusion._normalization import centered, channels, following, normalized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +32,9 @@ class FuseLayerNormalization(Fusion):
             return None
         rule = "layer-normalization"
         (x, mean), (_, variance, epsilon) = origin, found
-        if reduced_axes(mean) != (-1,) or reduced_axes(variance) != (-1,):
-            return Miss(rule, "a mean is not that of the last axis, kept")
-        length = size(x, -1)
-        if length is None:
-            return Miss(rule, "the size of the last axis is known only at run time")
-        if x.dtype != ir.DataType.FLOAT:
-            # In 16 bits the parts round, and overflow, where the operator's float32 stash does not.
-            return Miss(rule, f"it is computed in {x.dtype}, not in float32")
+        length = channels(x, mean, variance)
+        if isinstance(length, str):
+            return Miss(rule, length)
         weighted, weight = following(node, "Mul", length)
         last = weighted or node
         biased, bias = following(last, "Add", length)

@@ -10,8 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
-from infopt.passes.fusion._normalization import centered, following, normalized
-from infopt.passes.matching import reduced_axes, size
+from infopt.passes.fusion._normalization import centered, channels, following, normalized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +31,9 @@ class FuseRmsNormalization(Fusion):
         if found is None or centered(found[0]) is not None:
             return None  # what is centered first is a LayerNormalization
         x, mean, epsilon = found
-        if reduced_axes(mean) != (-1,):
-            return Miss("rms-normalization", "the mean is not that of the last axis, kept")
-        length = size(x, -1)
-        if length is None:
-            return Miss("rms-normalization", "the size of the last axis is known only at run time")
-        if x.dtype != ir.DataType.FLOAT:
-            # In 16 bits the parts round, and overflow, where the operator's float32 stash does not.
-            return Miss("rms-normalization", f"it is computed in {x.dtype}, not in float32")
+        length = channels(x, mean)
+        if isinstance(length, str):
+            return Miss("rms-normalization", length)
         weighted, weight = following(node, "Mul", length)
         output = node.outputs[0] if weighted is None else weighted.outputs[0]
 

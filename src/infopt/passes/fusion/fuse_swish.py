@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import ClassVar
 
 import onnx_ir as ir
 
-from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
+from infopt.passes.fusion._fusion import Answer, Found, Fusion, Miss
 from infopt.passes.matching import (
     either_way,
     is_read_outside,
@@ -40,13 +39,12 @@ class FuseSwish(Fusion):
                 continue
             if is_read_outside(gate, [node]):
                 return Miss("swish", "the sigmoid is needed for something else, too")
-            build = functools.partial(_write, x, alpha, node.outputs[0])
-            return Found("swish", build)
+            return _found(x, alpha, node.outputs[0])
         return None
 
 
-def _write(x: ir.Value, alpha: float, output: ir.Value, to: Builder) -> ir.Value:
-    return to.op("Swish", x, like=output, alpha=alpha)
+def _found(x: ir.Value, alpha: float, output: ir.Value) -> Found:
+    return Found("swish", lambda to: to.op("Swish", x, like=output, alpha=alpha))
 
 
 def _alpha(argument: ir.Value | None, x: ir.Value) -> float | None:
