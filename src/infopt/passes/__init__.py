@@ -12,6 +12,7 @@ from infopt.passes.cleanup.inline_functions import InlineFunctions
 from infopt.passes.cleanup.lift_constants import LiftConstants
 from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
+from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
@@ -27,6 +28,7 @@ _ALL: tuple[type[Pass], ...] = (
     EliminateCommonSubexpressions,
     DeduplicateInitializers,
     EliminateDeadCode,
+    FuseAttention,
     FuseGelu,
     FuseLayerNormalization,
     FuseRmsNormalization,

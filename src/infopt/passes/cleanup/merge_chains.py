@@ -12,8 +12,8 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.ir.queries import attribute
 from infopt.passes.base import Journal, Pass, Preserves
-from infopt.passes.cleanup._sizes import Sizes
 from infopt.passes.editing import Editor, erase_unused, is_used, operators, why_irreplaceable
+from infopt.passes.sizes import Sizes
 
 RESHAPES = operators("Flatten Reshape Squeeze Unsqueeze")
 """Operators that keep all elements and their order."""

@@ -12,9 +12,9 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.ir.queries import attribute
 from infopt.passes.base import Journal, Pass, Preserves
-from infopt.passes.cleanup._known import Content, Dim, Size
-from infopt.passes.cleanup._sizes import Sizes
 from infopt.passes.editing import Editor, erase_unused, is_used, why_irreplaceable
+from infopt.passes.sizes import Sizes
+from infopt.passes.sizes.known import Content, Dim, Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +50,7 @@ class SimplifyShapes(Pass):
             changes = len(journal.changes)
             refusals: list[tuple[str, ir.Node, str]] = []
             for root in queries.roots(model):
-                sizes = Sizes()
-                for node in root.all_nodes():
-                    sizes.visit(node)
+                sizes = Sizes.of(root)
                 for node in list(root.all_nodes()):
                     if node.graph is None or node.domain != "":
                         continue

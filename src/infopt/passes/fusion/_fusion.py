@@ -20,6 +20,7 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.editing import Editor, is_used
+from infopt.passes.sizes import Sizes
 
 
 class Builder:
@@ -116,14 +117,20 @@ class Fusion(Pass):
     """The opset of the operators that are written."""
 
     @abstractmethod
-    def look(self, node: ir.Node) -> Answer:
-        """Say whether a pattern ends at ``node``, one of the anchors."""
+    def look(self, node: ir.Node, sizes: Sizes) -> Answer:
+        """Say whether a pattern ends at ``node``, one of the anchors.
+
+        Args:
+            node: The anchor.
+            sizes: What is known of the graph as it was when the pass came to it.
+        """
 
     def apply(self, model: ir.Model, journal: Journal) -> None:
         """Visit every anchor in order, once: a raised operator is no anchor of its own pass."""
         editor = Editor(model)
         for root in queries.roots(model):
             opset = root.opset_imports.get("") or model.opset_imports.get("", 1)
+            sizes = Sizes.of(root)
             for node in list(root.all_nodes()):
                 if node.graph is None or not queries.is_standard(node, *self.anchors):
                     continue
@@ -131,7 +138,7 @@ class Fusion(Pass):
                     continue
                 if not any(map(is_used, node.outputs)):
                     continue
-                answer = self.look(node)
+                answer = self.look(node, sizes)
                 if isinstance(answer, Found) and opset < self.min_opset:
                     answer = Miss(
                         answer.rule,

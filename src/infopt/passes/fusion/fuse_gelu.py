@@ -19,6 +19,7 @@ from infopt.passes.matching import (
     scalar,
     with_scalar,
 )
+from infopt.passes.sizes import Sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class FuseGelu(Fusion):
     anchors: ClassVar[frozenset[str]] = frozenset({"Mul", "Div"})
     min_opset: ClassVar[int] = 20
 
-    def look(self, node: ir.Node) -> Answer:
+    def look(self, node: ir.Node, sizes: Sizes) -> Answer:
         found = _gate(node, depth=3)
         if found is None:
             return None

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
 from infopt.passes.fusion._normalization import centered, channels, following, normalized
+from infopt.passes.sizes import Sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class FuseLayerNormalization(Fusion):
     anchors: ClassVar[frozenset[str]] = frozenset({"Mul", "Div"})
     min_opset: ClassVar[int] = 17
 
-    def look(self, node: ir.Node) -> Answer:
+    def look(self, node: ir.Node, sizes: Sizes) -> Answer:
         found = normalized(node)
         origin = None if found is None else centered(found[0])
         if found is None or origin is None:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
 from infopt.passes.fusion._normalization import centered, channels, following, normalized
+from infopt.passes.sizes import Sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class FuseRmsNormalization(Fusion):
     anchors: ClassVar[frozenset[str]] = frozenset({"Mul", "Div"})
     min_opset: ClassVar[int] = 23
 
-    def look(self, node: ir.Node) -> Answer:
+    def look(self, node: ir.Node, sizes: Sizes) -> Answer:
         found = normalized(node)
         if found is None or centered(found[0]) is not None:
             return None  # what is centered first is a LayerNormalization

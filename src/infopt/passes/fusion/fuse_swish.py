@@ -15,6 +15,7 @@ from infopt.passes.matching import (
     produced_by,
     with_scalar,
 )
+from infopt.passes.sizes import Sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class FuseSwish(Fusion):
     anchors: ClassVar[frozenset[str]] = frozenset({"Mul"})
     min_opset: ClassVar[int] = 24
 
-    def look(self, node: ir.Node) -> Answer:
+    def look(self, node: ir.Node, sizes: Sizes) -> Answer:
         for x, gate in either_way(node):
             sigmoid = produced_by(gate, "Sigmoid")
             if sigmoid is None:

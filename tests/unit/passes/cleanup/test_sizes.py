@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from infopt.passes.cleanup._known import Dim
-from infopt.passes.cleanup._shape_rules import broadcast
-from infopt.passes.cleanup._sizes import Sizes
+from infopt.passes.sizes import Sizes
+from infopt.passes.sizes.known import Dim
+from infopt.passes.sizes.shape_rules import broadcast
 from tests.support.models import parse
 
 X = parse("g (float[N,M] x) => (float[N,M] y) { y = Relu(x) }").graph.inputs[0]

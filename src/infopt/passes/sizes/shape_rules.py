@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import onnx_ir as ir
 
 from infopt.ir.queries import attribute
-from infopt.passes.cleanup._known import Known, Size
 from infopt.passes.editing import operators
 from infopt.passes.matching import input_at
+from infopt.passes.sizes.known import Known, Size
 
 Shape = Sequence[Size | None] | None
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import onnx_ir as ir
 
 from infopt.ir.queries import attribute
-from infopt.passes.cleanup._known import MAX_ENTRIES, Content, Dim, Entry, Known
 from infopt.passes.matching import input_at
+from infopt.passes.sizes.known import MAX_ENTRIES, Content, Dim, Entry, Known
 
 
 def _shape_of(known: Known, node: ir.Node) -> Content | None:

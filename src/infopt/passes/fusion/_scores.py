@@ -1,0 +1,294 @@
+"""The scores of an attention: from the input of its Softmax back to queries, keys and masks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.ir import queries
+from infopt.passes.fusion._fusion import Builder
+from infopt.passes.fusion._heads import transposed
+from infopt.passes.matching import either_way, produced_by, rank, scalar, with_scalar
+
+BAN = -1e4
+"""A number as low as this, put in the place of a score, bans a key."""
+
+LOWEST = {
+    ir.DataType.FLOAT: -1e38,
+    ir.DataType.DOUBLE: -1e38,
+    ir.DataType.BFLOAT16: -1e38,
+    ir.DataType.FLOAT16: -6e4,
+}
+"""Numbers below this are "the lowest of the type", which runtimes take for a ban."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Added:
+    """A term that is added to the scores."""
+
+    value: ir.Value
+    factor: float
+    """What the sum is multiplied by afterwards."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Banned:
+    """Scores that are replaced by a number where a condition says so."""
+
+    condition: ir.Value
+    number: float
+    where: bool
+    """The scores are replaced where the condition is this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """``softcap(queries · keysᵀ · scale) + masks``."""
+
+    queries: ir.Value
+    keys: ir.Value
+    """Not yet transposed back."""
+    permutation: tuple[int, ...] | None
+    """How the keys are transposed to give what they are; ``None`` if they are not transposed."""
+    scale: float = 1.0
+    softcap: float = 0.0
+    masks: tuple[Added | Banned, ...] = ()
+    """From the inside to the outside."""
+
+
+def scores(value: ir.Value | None) -> Scores | str | None:
+    """What the input of a Softmax is made of; why it is none; or ``None``: no scores at all."""
+    return _peel(value, 1.0)
+
+
+def _peel(value: ir.Value | None, factor: float) -> Scores | str | None:
+    """Take one operation off; ``factor`` is what the result is multiplied by further out."""
+    node = produced_by(value, "MatMul", "Add", "Sub", "Mul", "Div", "Where", "Max", "Cast")
+    if node is None:
+        return None
+    found = _STEPS[node.op_type](node, factor)
+    if isinstance(found, Scores) and len(list(node.outputs[0].uses())) > _readers(node):
+        return f"the scores {node.outputs[0].name!r} are read elsewhere, too"
+    return found
+
+
+def _readers(node: ir.Node) -> int:
+    return 0 if node.outputs[0].is_graph_output() else 1
+
+
+def _product(node: ir.Node, factor: float) -> Scores | str | None:
+    left, right = node.inputs[0], node.inputs[1]
+    if left is None or right is None or queries.constant_tensor(right) is not None:
+        return None
+    if rank(left) != 4 or rank(right) != 4:
+        return f"the scores have rank {rank(node.outputs[0])}, not 4 with an axis for the heads"
+    q, scale_q = _unscaled(left)
+    k, scale_k = _unscaled(right)
+    found = transposed(k)
+    if found is None:
+        return Scores(q, k, None, factor * scale_q * scale_k)
+    source, scale = _unscaled(found[0])
+    return Scores(q, source, found[1], factor * scale_q * scale_k * scale)
+
+
+def _unscaled(value: ir.Value) -> tuple[ir.Value, float]:
+    """``x`` and ``s`` of ``x * s``, or ``value`` and 1."""
+    number = 1.0
+    while True:
+        node = produced_by(value, "Mul", "Div")
+        found = None if node is None else _scaled(node)
+        if found is None:
+            return value, number
+        value, number = found[0], number * found[1]
+
+
+def _scaled(node: ir.Node) -> tuple[ir.Value, float] | None:
+    """``x`` and ``s`` if ``node`` computes ``x * s`` and ``s`` does not raise the rank."""
+    if node.op_type == "Div":
+        divisor, x = scalar(node.inputs[1]), node.inputs[0]
+        found = None if not divisor or x is None else (x, 1 / divisor)
+    else:
+        found = with_scalar(node)
+    if found is None or rank(found[0]) != rank(node.outputs[0]):
+        return None
+    return found
+
+
+def _scaling(node: ir.Node, factor: float) -> Scores | str | None:
+    found = _scaled(node)
+    if found is None:
+        return None
+    tanh = produced_by(found[0], "Tanh")
+    if tanh is None:
+        return _peel(found[0], factor * found[1])
+    inner = _peel(tanh.inputs[0], 1.0)
+    if not isinstance(inner, Scores):
+        return inner
+    if inner.masks or inner.softcap:
+        return "a mask is added before the scores are capped"
+    cap = found[1]
+    if factor != 1.0:
+        return "the capped scores are scaled"
+    # softcap * tanh(s / softcap): the operator divides by the cap, the scale holds the rest
+    return dataclasses.replace(inner, scale=inner.scale * cap, softcap=cap)
+
+
+def _sum(node: ir.Node, factor: float) -> Scores | str | None:
+    reason: str | None = None
+    for inside, mask in either_way(node):
+        found = _peel(inside, factor)
+        if isinstance(found, Scores):
+            if rank(found.queries) != rank(node.outputs[0]):
+                return "a mask raises the rank of the scores"
+            return dataclasses.replace(found, masks=(*found.masks, Added(mask, factor)))
+        reason = reason or found
+    return reason
+
+
+def _difference(node: ir.Node, factor: float) -> Scores | str | None:
+    found, mask = _peel(node.inputs[0], factor), node.inputs[1]
+    if not isinstance(found, Scores) or mask is None:
+        return found
+    return dataclasses.replace(found, masks=(*found.masks, Added(mask, -factor)))
+
+
+def _choice(node: ir.Node, factor: float) -> Scores | str | None:
+    condition = node.inputs[0]
+    for inside, other, where in (
+        (node.inputs[2], node.inputs[1], True),
+        (node.inputs[1], node.inputs[2], False),
+    ):
+        number = scalar(other)
+        if number is None or condition is None:
+            continue
+        found = _peel(inside, factor)
+        if not isinstance(found, Scores):
+            return found
+        if number * factor > BAN:
+            return f"scores are replaced by {number}, which is no ban"
+        ban = Banned(condition, number, where)
+        return dataclasses.replace(found, masks=(*found.masks, ban))
+    return None
+
+
+def _floor(node: ir.Node, factor: float) -> Scores | str | None:
+    """``max(scores, lowest number)`` changes nothing that can be seen."""
+    found = with_scalar(node) if len(node.inputs) == 2 else None
+    dtype = node.outputs[0].dtype
+    if found is None or dtype is None or found[1] > LOWEST.get(dtype, -np.inf):
+        return None
+    return _peel(found[0], factor)
+
+
+def _cast(node: ir.Node, factor: float) -> Scores | str | None:
+    """Scores may be cast up for the Softmax; the operator then says so itself."""
+    return _peel(node.inputs[0], factor)
+
+
+_STEPS = {
+    "MatMul": _product,
+    "Add": _sum,
+    "Sub": _difference,
+    "Mul": _scaling,
+    "Div": _scaling,
+    "Where": _choice,
+    "Max": _floor,
+    "Cast": _cast,
+}
+
+
+def write_mask(
+    to: Builder, masks: tuple[Added | Banned, ...], dtype: ir.DataType
+) -> ir.Value | None:
+    """One mask for all: boolean (true where a key is attended to) if it can be, else added."""
+    total: ir.Value | None = None
+    for mask in masks:
+        if isinstance(mask, Added):
+            term = _typed(to, mask.value, dtype)
+            if term.dtype != ir.DataType.BOOL:
+                term = _portable(to, term)
+                if mask.factor != 1.0:
+                    term = to.op("Mul", term, _number(to, mask.factor, dtype))
+            total = term if total is None else _both(to, total, term, dtype)
+        else:
+            allowed = mask.condition if not mask.where else to.op("Not", mask.condition)
+            if np.isneginf(mask.number):
+                total = allowed if total is None else _both(to, total, allowed, dtype)
+            else:
+                number = _number(to, _finite(mask.number, dtype), dtype)
+                base = _number(to, 0.0, dtype) if total is None else _added(to, total, dtype)
+                total = to.op("Where", allowed, base, number)
+    return total
+
+
+def _typed(to: Builder, mask: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """The mask in the type of the scores, or as the boolean that ``Where(b, 0, -inf)`` was."""
+    node = produced_by(mask, "Where")
+    if node is not None and node.inputs[0] is not None:
+        yes, no = scalar(node.inputs[1]), scalar(node.inputs[2])
+        if yes == 0.0 and no is not None and np.isneginf(no):
+            return node.inputs[0]
+        if no == 0.0 and yes is not None and np.isneginf(yes):
+            return to.op("Not", node.inputs[0])
+    return mask if mask.dtype == dtype else to.op("Cast", mask, to=int(dtype))
+
+
+def _added(to: Builder, mask: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """A mask as a term to add."""
+    if mask.dtype != ir.DataType.BOOL:
+        return mask
+    return to.op("Where", mask, _number(to, 0.0, dtype), _number(to, -np.inf, dtype))
+
+
+def _both(to: Builder, first: ir.Value, second: ir.Value, dtype: ir.DataType) -> ir.Value:
+    if first.dtype == second.dtype == ir.DataType.BOOL:
+        return to.op("And", first, second)
+    return to.op("Add", _added(to, first, dtype), _added(to, second, dtype))
+
+
+def _number(to: Builder, number: float, dtype: ir.DataType) -> ir.Value:
+    return to.constant(np.array(number, dtype.numpy()), "mask")
+
+
+def _finite(number: float, dtype: ir.DataType) -> float:
+    """``number``, or half of it where it is the lowest of the type.
+
+    A row of nothing but bans attends to every key alike where a ban is a finite number. Runtimes
+    take the lowest number of a type for minus infinity, and return zeros for such a row.
+    """
+    return number / 2 if number < LOWEST.get(dtype, -np.inf) and np.isfinite(number) else number
+
+
+_MOVES = ("Unsqueeze", "Expand", "Slice", "Reshape", "Transpose", "Squeeze", "Gather")
+
+
+def _portable(to: Builder, mask: ir.Value) -> ir.Value:
+    """The same mask, in which the lowest number of the type is half as low (see _finite)."""
+    node = produced_by(mask, "Where", "Mul", "Sub", "Add", "Cast", *_MOVES)
+    if node is None or mask.dtype is None:
+        return mask
+    inputs = list(node.inputs)
+    for index, value in _terms(node):
+        number = scalar(value)
+        if number is None:
+            inputs[index] = _portable(to, value)
+        elif _finite(number, mask.dtype) != number and node.op_type in ("Where", "Mul"):
+            constant = np.full(queries.static_shape(value) or (), _finite(number, mask.dtype))
+            inputs[index] = to.constant(constant.astype(mask.dtype.numpy()), "mask")
+    if all(new is old for new, old in zip(inputs, node.inputs, strict=True)):
+        return mask
+    attributes = {name: attr.value for name, attr in node.attributes.items()}
+    return to.op(node.op_type, *inputs, like=mask, **attributes)
+
+
+def _terms(node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
+    """The inputs of a node that may hold the numbers of a mask."""
+    first = 1 if node.op_type == "Where" else 0
+    last = 1 if node.op_type in _MOVES else len(node.inputs)
+    for index in range(first, last):
+        value = node.inputs[index]
+        if value is not None and value.dtype == node.outputs[0].dtype:
+            yield index, value

@@ -1,0 +1,177 @@
+"""fuse-attention: scaled dot-product attention as one operator."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.ir import queries
+from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
+from infopt.passes.fusion._heads import grouped, length_of
+from infopt.passes.fusion._scores import Scores, scores, write_mask
+from infopt.passes.matching import is_read_outside, produced_by, rank, scalar, size
+from infopt.passes.sizes import Sizes
+
+RULE = "attention"
+
+
+@dataclasses.dataclass(frozen=True)
+class FuseAttention(Fusion):
+    """``softmax(q · kᵀ · scale + mask) · v`` becomes ``Attention(q, k, v, mask)``.
+
+    Queries, keys and values have shape (batch, heads, sequence, size of a head). The scale may
+    be folded into either side, or in parts into both. Masks that are added are summed up; where
+    scores are replaced by a ban, by ``Where`` or by adding minus infinity, the mask becomes
+    boolean. ``softcap * tanh(scores / softcap)`` becomes the attribute (Gemma Team,
+    arXiv:2408.00118); keys and values that are repeated for groups of queries are read unrepeated
+    (Ainslie et al., arXiv:2305.13245).
+
+    A row in which minus infinity bans every key is not a number in most formulas and zero in
+    those that guard against it; in the operator it is zero (ONNX specification, Attention-24).
+    """
+
+    name: ClassVar[str] = "fuse-attention"
+    anchors: ClassVar[frozenset[str]] = frozenset({"MatMul"})
+    min_opset: ClassVar[int] = 23
+
+    def look(self, node: ir.Node, sizes: Sizes) -> Answer:
+        weights, softmax = _weights(node)
+        if softmax is None or weights is None:
+            return None
+        if rank(node.outputs[0]) not in (None, 4):
+            return Miss(RULE, f"it has rank {rank(node.outputs[0])}, without an axis for the heads")
+        found = scores(softmax.inputs[0])
+        if found is None:
+            return None
+        if isinstance(found, str):
+            return Miss(RULE, found)
+        if is_read_outside(softmax.outputs[0], [*_guards(node), node]) or is_read_outside(
+            weights, [node]
+        ):
+            return Miss(RULE, "the attention weights are read elsewhere, too")
+        if queries.attribute(softmax, "axis", -1) not in (-1, 3):
+            return Miss(RULE, "the softmax does not run over the keys")
+        value = node.inputs[1]
+        if value is None or rank(value) != 4:
+            return Miss(RULE, f"the values have rank {rank(value)}, not 4")
+        return _raise(node, softmax, found, value, sizes)
+
+
+def _weights(node: ir.Node) -> tuple[ir.Value | None, ir.Node | None]:
+    """What the values are multiplied by, and the Softmax behind it."""
+    value = node.inputs[0]
+    softmax = None
+    for step in (node, *_guards(node)):
+        softmax = produced_by(step.inputs[_THROUGH.get(step.op_type, 0)], "Softmax")
+        if softmax is not None:
+            break
+    return value, softmax
+
+
+_THROUGH = {"Where": 2}
+"""Which input of a guard the weights are; the first by default."""
+
+
+def _guards(node: ir.Node) -> list[ir.Node]:
+    """What may stand between the Softmax and ``node``: a Cast, and zeros where it is no number."""
+    guards: list[ir.Node] = []
+    value = node.inputs[0]
+    while (step := produced_by(value, "Where", "Cast")) is not None:
+        if step.op_type == "Where":
+            check = produced_by(step.inputs[0], "IsNaN")
+            if check is None or check.inputs[0] is not step.inputs[2]:
+                break
+            if scalar(step.inputs[1]) != 0.0:
+                break
+            guards += [step, check]
+            value = step.inputs[2]
+        else:
+            guards.append(step)
+            value = step.inputs[0]
+    return guards
+
+
+def _raise(node: ir.Node, softmax: ir.Node, found: Scores, value: ir.Value, sizes: Sizes) -> Answer:
+    q, k = found.queries, found.keys
+    perm = found.permutation
+    undone = (0, 1, 2, 3) if perm is None else (*perm[:2], perm[3], perm[2])
+    if perm is None:
+        undone = (0, 1, 3, 2)
+    plain = grouped(k, sizes) if undone == (0, 1, 2, 3) else k
+    values = grouped(value, sizes)
+    key_heads, value_heads = _axis(plain, undone[1]), size(values, 1)
+    if key_heads != value_heads:
+        plain, values = k, value
+        key_heads, value_heads = _axis(plain, undone[1]), size(values, 1)
+    heads = size(q, 1)
+    reason = _unfit(heads, key_heads, value_heads, (q, values), (plain, undone))
+    if reason is not None:
+        return Miss(RULE, reason)
+    dtype = q.dtype
+    if dtype is None or plain.dtype != dtype or values.dtype != dtype:
+        return Miss(RULE, f"queries, keys and values are {dtype}, {plain.dtype}, {values.dtype}")
+
+    def build(to: Builder) -> ir.Value:
+        keys = plain if undone == (0, 1, 2, 3) else to.op("Transpose", plain, perm=undone)
+        mask = write_mask(to, found.masks, dtype)
+        if mask is not None:
+            mask = _spread(to, mask, q, sizes)
+        wider = softmax.outputs[0].dtype
+        return to.op(
+            "Attention",
+            q,
+            keys,
+            values,
+            mask,
+            like=node.outputs[0],
+            scale=float(np.float32(found.scale)),
+            softcap=float(np.float32(found.softcap)) or None,
+            softmax_precision=int(wider) if wider is not None and wider != dtype else None,
+        )
+
+    return Found(RULE, build)
+
+
+def _axis(value: ir.Value, axis: int) -> int | None:
+    return size(value, axis)
+
+
+def _unfit(
+    heads: int | None,
+    key_heads: int | None,
+    value_heads: int | None,
+    direct: tuple[ir.Value, ir.Value],
+    keys: tuple[ir.Value, tuple[int, ...]],
+) -> str | None:
+    """Why the operator does not take these queries, keys and values."""
+    if heads is None or key_heads is None or value_heads is None:
+        return "the number of heads is known only at run time"
+    if key_heads != value_heads or heads % key_heads:
+        return f"{heads} heads of queries, {key_heads} of keys and {value_heads} of values"
+    batches = {size(direct[0], 0), size(direct[1], 0), size(keys[0], keys[1][0])}
+    # A batch of 1 would be broadcast; other sizes can only be equal.
+    if 1 in batches and len(batches) > 1:
+        return "queries, keys and values are broadcast along the batch"
+    return None
+
+
+def _spread(to: Builder, mask: ir.Value, q: ir.Value, sizes: Sizes) -> ir.Value:
+    """The mask with an axis for the queries of full length.
+
+    The specification lets it be broadcast there; ONNX Runtime's kernel for processors does not.
+    """
+    length, own = sizes.shape(q), sizes.shape(mask)
+    count = rank(mask)
+    if count is not None and count >= 2 and length is not None:
+        if own is not None and own[-2] == length[2]:
+            return mask
+        if size(mask, -2) is not None and size(mask, -2) == size(q, 2):
+            return mask
+        if size(mask, -2) != 1 and sizes.agree(mask, count - 2, q, 2):
+            return mask
+    rows = length_of(to, sizes, q, 2)
+    target = to.op("Concat", rows, to.constant(np.array([1]), "one"), axis=0)
+    return to.op("Expand", mask, target)

@@ -1,0 +1,56 @@
+"""Follows sizes and small integer tensors through a graph before it runs."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from infopt.ir.queries import GraphLike
+from infopt.passes.sizes.content_rules import CONTENTS
+from infopt.passes.sizes.known import INTEGRAL, Known
+from infopt.passes.sizes.shape_rules import SHAPES
+
+
+class Sizes(Known):
+    """The sizes and contents of the values of a graph; :meth:`visit` its nodes in order."""
+
+    @classmethod
+    def of(cls, root: GraphLike) -> Sizes:
+        """What is known of ``root`` and of all graphs nested in it."""
+        sizes = cls()
+        for node in root.all_nodes():
+            sizes.visit(node)
+        return sizes
+
+    def visit(self, node: ir.Node) -> None:
+        """Learn what can be learnt of the first output of ``node``."""
+        if node.domain != "" or any(attr.is_ref() for attr in node.attributes.values()):
+            return
+        output = node.outputs[0]
+        shape_rule, content_rule = SHAPES.get(node.op_type), CONTENTS.get(node.op_type)
+        shape = None if shape_rule is None else shape_rule(self, node)
+        if shape is not None:
+            self.learn_shape(output, shape)
+        if content_rule is None or output.dtype not in INTEGRAL:
+            return
+        content = content_rule(self, node)
+        if content is not None:
+            self.learn_content(output, content)
+
+    def agree(self, a: ir.Value, axis_a: int, b: ir.Value, axis_b: int) -> bool:
+        """Whether these two axes are as long, by origin or, in the same graph, by name.
+
+        Names are not checked by runtimes: believe them only where a model in which they were
+        wrong would fail anyway.
+        """
+        left, right = self.shape(a), self.shape(b)
+        if left is None or right is None or a.shape is None or b.shape is None:
+            return False
+        if left[axis_a] == right[axis_b]:
+            return True
+        name = a.shape[axis_a]
+        return (
+            isinstance(name, ir.SymbolicDim)
+            and name.value is not None
+            and name == b.shape[axis_b]
+            and a.graph is b.graph
+        )
