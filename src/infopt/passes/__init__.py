@@ -14,8 +14,10 @@ from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_gelu import FuseGelu
+from infopt.passes.fusion.fuse_heads import FuseHeads
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
+from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
 from infopt.passes.fusion.fuse_swish import FuseSwish
 
 _ALL: tuple[type[Pass], ...] = (
@@ -29,6 +31,8 @@ _ALL: tuple[type[Pass], ...] = (
     DeduplicateInitializers,
     EliminateDeadCode,
     FuseAttention,
+    FuseRotaryEmbedding,
+    FuseHeads,
     FuseGelu,
     FuseLayerNormalization,
     FuseRmsNormalization,

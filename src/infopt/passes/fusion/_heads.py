@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 from infopt.passes.fusion._fusion import Builder
-from infopt.passes.matching import produced_by, rank, size
+from infopt.passes.matching import produced_by, rank
 from infopt.passes.sizes import Sizes
 from infopt.passes.sizes.known import Dim
 
@@ -22,10 +22,9 @@ def transposed(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...]] | Non
         return None
     source = node.inputs[0]
     count = rank(source)
-    perm = queries.attribute(node, "perm", None)
-    if perm is None:
-        return None if count is None else (source, tuple(range(count))[::-1])
-    return source, tuple(perm)
+    if "perm" in node.attributes:
+        return source, tuple(node.attributes["perm"].as_ints())
+    return None if count is None else (source, tuple(range(count))[::-1])
 
 
 def split(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Value, int] | None:
@@ -40,8 +39,10 @@ def split(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Value, int] | None:
     if reshape is None or reshape.inputs[0] is None or rank(reshape.inputs[0]) != 3:
         return None
     x, parts = reshape.inputs[0], found[0]
-    heads, length = size(parts, 2), size(parts, 3)
-    if rank(parts) != 4 or heads is None or length is None or size(x, 2) != heads * length:
+    heads, length = sizes.number(parts, 2), sizes.number(parts, 3)
+    if rank(parts) != 4 or heads is None or length is None:
+        return None
+    if sizes.number(x, 2) != heads * length:
         return None
     # The elements are as many, so one of batch and sequence follows from the other.
     if not (sizes.agree(parts, 0, x, 0) or sizes.agree(parts, 1, x, 1)):
@@ -62,8 +63,13 @@ def merged(value: ir.Value, sizes: Sizes) -> ir.Value | None:
     if reshape is None or reshape.inputs[0] is not parts:
         return None
     joined = reshape.outputs[0]
-    heads, length = size(value, 1), size(value, 3)
-    if rank(joined) != 3 or heads is None or length is None or size(joined, 2) != heads * length:
+    heads, length = sizes.number(value, 1), sizes.number(value, 3)
+    if (
+        rank(joined) != 3
+        or heads is None
+        or length is None
+        or sizes.number(joined, 2) != heads * length
+    ):
         return None
     if not (sizes.agree(parts, 0, joined, 0) or sizes.agree(parts, 1, joined, 1)):
         return None

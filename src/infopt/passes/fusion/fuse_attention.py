@@ -12,7 +12,7 @@ from infopt.ir import queries
 from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
 from infopt.passes.fusion._heads import grouped, length_of
 from infopt.passes.fusion._scores import Scores, scores, write_mask
-from infopt.passes.matching import is_read_outside, produced_by, rank, scalar, size
+from infopt.passes.matching import is_read_outside, produced_by, rank, scalar
 from infopt.passes.sizes import Sizes
 
 RULE = "attention"
@@ -102,12 +102,13 @@ def _raise(node: ir.Node, softmax: ir.Node, found: Scores, value: ir.Value, size
         undone = (0, 1, 3, 2)
     plain = grouped(k, sizes) if undone == (0, 1, 2, 3) else k
     values = grouped(value, sizes)
-    key_heads, value_heads = _axis(plain, undone[1]), size(values, 1)
+    key_heads, value_heads = sizes.number(plain, undone[1]), sizes.number(values, 1)
     if key_heads != value_heads:
         plain, values = k, value
-        key_heads, value_heads = _axis(plain, undone[1]), size(values, 1)
-    heads = size(q, 1)
-    reason = _unfit(heads, key_heads, value_heads, (q, values), (plain, undone))
+        key_heads, value_heads = sizes.number(plain, undone[1]), sizes.number(values, 1)
+    heads = sizes.number(q, 1)
+    batches = {sizes.number(x, i) for x, i in ((q, 0), (plain, undone[0]), (values, 0))}
+    reason = _unfit(heads, key_heads, value_heads, batches)
     if reason is not None:
         return Miss(RULE, reason)
     dtype = q.dtype
@@ -135,23 +136,14 @@ def _raise(node: ir.Node, softmax: ir.Node, found: Scores, value: ir.Value, size
     return Found(RULE, build)
 
 
-def _axis(value: ir.Value, axis: int) -> int | None:
-    return size(value, axis)
-
-
 def _unfit(
-    heads: int | None,
-    key_heads: int | None,
-    value_heads: int | None,
-    direct: tuple[ir.Value, ir.Value],
-    keys: tuple[ir.Value, tuple[int, ...]],
+    heads: int | None, key_heads: int | None, value_heads: int | None, batches: set[int | None]
 ) -> str | None:
     """Why the operator does not take these queries, keys and values."""
     if heads is None or key_heads is None or value_heads is None:
         return "the number of heads is known only at run time"
     if key_heads != value_heads or heads % key_heads:
         return f"{heads} heads of queries, {key_heads} of keys and {value_heads} of values"
-    batches = {size(direct[0], 0), size(direct[1], 0), size(keys[0], keys[1][0])}
     # A batch of 1 would be broadcast; other sizes can only be equal.
     if 1 in batches and len(batches) > 1:
         return "queries, keys and values are broadcast along the batch"
@@ -168,9 +160,9 @@ def _spread(to: Builder, mask: ir.Value, q: ir.Value, sizes: Sizes) -> ir.Value:
     if count is not None and count >= 2 and length is not None:
         if own is not None and own[-2] == length[2]:
             return mask
-        if size(mask, -2) is not None and size(mask, -2) == size(q, 2):
+        if sizes.number(mask, -2) is not None and sizes.number(mask, -2) == sizes.number(q, 2):
             return mask
-        if size(mask, -2) != 1 and sizes.agree(mask, count - 2, q, 2):
+        if sizes.number(mask, -2) != 1 and sizes.agree(mask, count - 2, q, 2):
             return mask
     rows = length_of(to, sizes, q, 2)
     target = to.op("Concat", rows, to.constant(np.array([1]), "one"), axis=0)

@@ -36,6 +36,14 @@ class Sizes(Known):
         if content is not None:
             self.learn_content(output, content)
 
+    def number(self, value: ir.Value | None, axis: int) -> int | None:
+        """The size of one axis (negative ones count from the end), if it is a known number."""
+        shape = self.shape(value)
+        if shape is None or not -len(shape) <= axis < len(shape):
+            return None
+        entry = shape[axis]
+        return entry if isinstance(entry, int) else None
+
     def agree(self, a: ir.Value, axis_a: int, b: ir.Value, axis_b: int) -> bool:
         """Whether these two axes are as long, by origin or, in the same graph, by name.
 

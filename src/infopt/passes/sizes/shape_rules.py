@@ -5,7 +5,9 @@ A rule gives one size for each axis, ``None`` where no more is known than the ou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import onnx_ir as ir
 
@@ -67,7 +69,26 @@ def _reshape(known: Known, node: ir.Node) -> Shape:
             # Where this size is 0 at run time, Reshape copies the one of its input instead. The
             # tensor is empty then; only what is said of the sizes of empty tensors is off.
             result.append(None if entry == -1 else entry)
+    if target.entries.count(-1) == 1 and result.count(None) == 1:
+        result[result.index(None)] = _rest(shape, [size for size in result if size is not None])
     return result
+
+
+def _rest(whole: Sequence[Size], parts: list[Size]) -> Size | None:
+    """The size that times ``parts`` makes as many elements as ``whole`` has, if it is known."""
+    left = list(whole)
+    for size in [size for size in parts if not isinstance(size, int)]:
+        if size not in left:
+            return None
+        left.remove(size)
+    number = math.prod(size for size in left if isinstance(size, int))
+    divisor = math.prod(size for size in parts if isinstance(size, int))
+    others = [size for size in left if not isinstance(size, int)]
+    if divisor == 0 or number % divisor:
+        return None
+    if others:
+        return others[0] if len(others) == 1 and number == divisor else None
+    return number // divisor
 
 
 def _transpose(known: Known, node: ir.Node) -> Shape:
@@ -123,11 +144,30 @@ def _concat_shape(known: Known, node: ir.Node) -> Shape:
 
 
 def _slice_shape(known: Known, node: ir.Node) -> Shape:
-    shape, axes = known.shape(input_at(node, 0)), known.content(input_at(node, 3))
-    if shape is None or axes is None or not axes.known:
+    shape = known.shape(input_at(node, 0))
+    bounds = [known.content(input_at(node, index)) for index in (1, 2, 3, 4)]
+    starts, ends, axes, steps = (None if b is None or not b.known else b.entries for b in bounds)
+    if shape is None or axes is None:
         return None
-    cut = {axis % len(shape) for axis in axes.entries if isinstance(axis, int)}
-    return [None if axis in cut else size for axis, size in enumerate(shape)]
+    if starts is None or ends is None or (steps is None and input_at(node, 4) is not None):
+        starts = ends = (None,) * len(axes)
+    result: list[Size | None] = list(shape)
+    for axis, start, end, step in zip(axes, starts, ends, steps or (1,) * len(axes), strict=True):
+        assert isinstance(axis, int)
+        whole = shape[axis]
+        if any(not isinstance(bound, int) for bound in (start, end, step, whole)):
+            result[axis] = None
+        else:
+            result[axis] = len(range(*slice(start, end, step).indices(cast(int, whole))))
+    return result
+
+
+def _range(known: Known, node: ir.Node) -> Shape:
+    start, limit, delta = (known.content(input_at(node, index)) for index in range(3))
+    if start is None or limit is None or delta is None:
+        return None
+    counts_up = start.entries == (0,) and delta.entries == (1,)
+    return [limit.entries[0] if counts_up else None]
 
 
 def _matmul(known: Known, node: ir.Node) -> Shape:
@@ -145,6 +185,13 @@ def _reduce(known: Known, node: ir.Node) -> Shape:
     if attribute(node, "keepdims", 1):
         return [1 if axis in cut else size for axis, size in enumerate(shape)]
     return [size for axis, size in enumerate(shape) if axis not in cut]
+
+
+def _attention(known: Known, node: ir.Node) -> Shape:
+    q, v = known.shape(input_at(node, 0)), known.shape(input_at(node, 2))
+    if q is None or v is None or len(q) != 4:
+        return None if q is None else [*q[:2], None]
+    return [*q[:3], v[3]]
 
 
 SHAPES: dict[str, Callable[[Known, ir.Node], Shape]] = {
@@ -170,10 +217,12 @@ SHAPES: dict[str, Callable[[Known, ir.Node], Shape]] = {
         operators("AveragePool Conv GlobalAveragePool GlobalMaxPool MaxPool"), _first_axis
     ),
     **dict.fromkeys(operators("ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"), _reduce),
+    "Attention": _attention,
     "Concat": _concat_shape,
     "Expand": _expand,
     "Gather": _gather_shape,
     "MatMul": _matmul,
+    "Range": _range,
     "Reshape": _reshape,
     "Slice": _slice_shape,
     "Squeeze": _squeeze,
