@@ -1,0 +1,1 @@
+"""How much of the common architectures raising finds: ``python -m benchmarks.coverage``."""
