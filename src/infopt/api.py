@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,17 +13,17 @@ from typing import Any
 import onnx_ir as ir
 
 from infopt import engine as engines
-from infopt import provenance
+from infopt import provenance, record
 from infopt.backends import backend_for
 from infopt.backends.base import Backend, RunOptions, Session
-from infopt.engine import Engine, Manifest, TensorSpec
+from infopt.engine import Engine, Manifest
 from infopt.errors import Interrupted, UsageError
 from infopt.events import Event, Listener, ignore
 from infopt.evidence import shapes as shapes_
 from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Equivalence
-from infopt.importers import Imported, ImportOptions, import_model
-from infopt.ir import digest, files, queries
+from infopt.importers import ImportOptions, import_model
+from infopt.ir import digest, files
 from infopt.measure.timing import Measurement
 from infopt.pipeline import PassRun, Pipeline
 from infopt.presets import preset
@@ -118,8 +117,8 @@ def optimize(
         on_event(Event("import", _name(source)))
         imported = import_model(source, wishes)
         model = imported.model
-        origin = _origin(imported)
-        size_before = _sizes(model)
+        origin = record.origin(imported)
+        size_before = record.sizes(model)
 
         witness = None
         if verify:
@@ -153,15 +152,15 @@ def optimize(
             model_digest=digest.model_digest(model),
             precision=precision,
             pipeline=str(passes),
-            inputs=tuple(map(_spec, model.graph.inputs)),
-            outputs=tuple(map(_spec, model.graph.outputs)),
+            inputs=tuple(map(record.spec, model.graph.inputs)),
+            outputs=tuple(map(record.spec, model.graph.outputs)),
             versions=provenance.versions(),
             hardware=provenance.hardware(),
             passes=tuple(dataclasses.asdict(run) for run in trace),
-            evidence=_plain(evidence),
+            evidence=record.plain(evidence),
             sizes={
                 **{f"{what}_before": n for what, n in size_before.items()},
-                **{f"{what}_after": n for what, n in _sizes(model).items()},
+                **{f"{what}_after": n for what, n in record.sizes(model).items()},
             },
         )
         return engines.publish(rooms, destination, manifest)
@@ -360,40 +359,6 @@ def _name(source: object) -> str:
 
 def _default_output(source: object) -> Path:
     return Path(f"{Path(_name(source)).resolve().stem or 'model'}.engine")  # `.` has a name, too
-
-
-def _origin(imported: Imported) -> dict[str, Any]:
-    return {
-        "kind": imported.kind,
-        "name": imported.name,
-        "digest": digest.model_digest(imported.model),
-        **imported.details,
-    }
-
-
-def _sizes(model: ir.Model) -> dict[str, int]:
-    return {
-        "nodes": queries.count_nodes(model),
-        "weights": sum(tensor.nbytes for tensor in files.tensors(model)),
-    }
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    shape = None
-    if value.shape is not None:
-        shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
-    return TensorSpec(value.name or "", value.dtype.name.lower() if value.dtype else "?", shape)
-
-
-def _plain(value: Any) -> Any:
-    """``value`` with what JSON lacks (infinities, NaN) as strings."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from infopt import engine as engine_
+from infopt import record
 from infopt.engine import Engine, TensorSpec
 from infopt.errors import ShapeError
 from infopt.evidence import shapes as shapes_
@@ -76,8 +77,8 @@ def inspect(
         producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
         ir_version=model.ir_version,
         opsets={domain or "ai.onnx": v for domain, v in model.graph.opset_imports.items()},
-        inputs=tuple(_spec(v) for v in model.graph.inputs if not v.is_initializer()),
-        outputs=tuple(map(_spec, model.graph.outputs)),
+        inputs=tuple(record.spec(v) for v in model.graph.inputs if not v.is_initializer()),
+        outputs=tuple(map(record.spec, model.graph.outputs)),
         nodes=queries.count_nodes(model),
         operators=dict(queries.count_operators(model).most_common()),
         cost=counted,
@@ -109,13 +110,3 @@ def _cost(model: ir.Model, shapes: shapes_.Shapes) -> tuple[Cost | None, str]:
         if shapes:
             raise
         return None, str(error)
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    return TensorSpec(
-        name=value.name or "",
-        dtype="unknown" if value.dtype is None else value.dtype.name.lower(),
-        shape=None
-        if value.shape is None
-        else tuple(d if isinstance(d, int) else d.value for d in value.shape),
-    )
