@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 
 from infopt import engine as engines
-from infopt import provenance, record
+from infopt import fusions, provenance, record
 from infopt.backends import backend_for
 from infopt.backends.base import Backend, RunOptions, Session
 from infopt.engine import Engine, Manifest
@@ -54,6 +54,7 @@ def optimize(
     verify: bool = True,
     measure: bool | None = None,
     tolerance: float | None = None,
+    expect: Mapping[str, int] | None = None,
     strict: bool = False,
     force: bool = False,
     seed: int = 0,
@@ -82,6 +83,8 @@ def optimize(
         verify: Whether to compare the engine with the original.
         measure: Whether to measure its speed beside the original's; by default as ``verify``.
         tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
+        expect: Standard operator → how many there have to be at least after raising, as in
+            ``{"Attention": 12}``.
         strict: Make an error of everything that could not be shown.
         force: Write the engine even if it computes something else; its manifest says so.
         seed: Of synthetic inputs.
@@ -100,6 +103,7 @@ def optimize(
         ModelError: The source cannot become a valid model.
         UsageError: An argument is wrong, or contradicts the model.
         UnavailableError: The runtime that is needed for comparing is not installed.
+        ExpectationError: There is less than ``expect`` says; the message says what was missed.
         VerificationError: The result computes something else; the message names the culprit.
         StrictError: ``strict`` forbids what happened.
         StorageError: The engine cannot be written.
@@ -109,6 +113,7 @@ def optimize(
     passes = _pipeline(pipeline, backend, precision)
     sizes = _shapes(shapes)
     allowed = check_tolerance(tolerance)
+    expected = fusions.check_expected(expect)
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
     destination = Path(output) if output is not None else _default_output(source)
@@ -127,7 +132,8 @@ def optimize(
                 imported, backend, rooms.scratch, shapes=sizes, data=data, seed=seed
             )
 
-        trace = _run(passes, model, on_event)
+        trace, raised = _run(passes, model, expected, on_event)
+        fusions.insist(raised, _name(source))
 
         on_event(Event("compile", aim.name))
         backend.compile(model, rooms.payload)
@@ -157,6 +163,7 @@ def optimize(
             versions=provenance.versions(),
             hardware=provenance.hardware(),
             passes=tuple(dataclasses.asdict(run) for run in trace),
+            fusions=raised.as_dict(),
             evidence=record.plain(evidence),
             sizes={
                 **{f"{what}_before": n for what, n in size_before.items()},
@@ -305,7 +312,9 @@ def _pipeline(pipeline: str | Pipeline | None, backend: Backend, precision: str)
     return pipeline if isinstance(pipeline, Pipeline) else Pipeline.parse(pipeline)
 
 
-def _run(passes: Pipeline, model: ir.Model, tell: Listener) -> list[PassRun]:
+def _run(
+    passes: Pipeline, model: ir.Model, expected: Mapping[str, int], tell: Listener
+) -> tuple[list[PassRun], fusions.Fusions]:
     runs = 0
     total = sum(1 for _ in passes.passes())
 
@@ -314,7 +323,7 @@ def _run(passes: Pipeline, model: ir.Model, tell: Listener) -> list[PassRun]:
         runs += 1
         tell(Event("pass", str(spec), done=min(runs, total), total=total))
 
-    return passes.run(model, progress=progress)
+    return fusions.run(passes, model, expected=expected, progress=progress)
 
 
 def _session(subject: object, room: Path, options: RunOptions) -> Session:

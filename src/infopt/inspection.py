@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
 
 from infopt import engine as engine_
-from infopt import record
+from infopt import fusions, record
 from infopt.engine import Engine, TensorSpec
 from infopt.errors import ShapeError
 from infopt.evidence import shapes as shapes_
@@ -18,6 +19,8 @@ from infopt.importers.base import ImportOptions
 from infopt.importers.sniff import sniff
 from infopt.ir import files, queries
 from infopt.ir.cost import Cost, cost
+from infopt.pipeline import Pipeline
+from infopt.presets import cleanup, raising
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +74,7 @@ def inspect(
     model = _model(source, kind, engine, import_options)
     counted, unknown = _cost(model, shapes or {})
     return Inspection(
-        name=str(source) if isinstance(source, str | os.PathLike) else type(source).__name__,
+        name=_name(source),
         kind=kind,
         model=model,
         producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
@@ -85,6 +88,50 @@ def inspect(
         cost_unknown=unknown,
         engine=engine,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionInspection:
+    """All that ``infopt inspect --fusions`` tells."""
+
+    name: str
+    nodes_before: int
+    """Nodes of the model as it was imported, constants not counted."""
+    nodes_after: int
+    """Nodes after clean-up and raising."""
+    fusions: fusions.Fusions
+
+
+def inspect_fusions(
+    source: object,
+    *,
+    expect: Mapping[str, int] | None = None,
+    import_options: ImportOptions | None = None,
+) -> FusionInspection:
+    """Clean and raise a copy of a model, and look at what raising finds and misses.
+
+    Args:
+        source: An engine directory, or whatever :func:`infopt.optimize` takes.
+        expect: Standard operator → how many there have to be at least.
+        import_options: What is to be known beside a source of another framework.
+
+    Raises:
+        EngineError: The engine is damaged.
+        ModelError: The source cannot be read.
+        UsageError: ``expect`` names no standard operator.
+    """
+    expected = fusions.check_expected(expect)
+    inside = source
+    if sniff(source) == "engine":
+        inside = engine_.open_engine(Path(str(source))).file(files.MODEL_FILE)
+    model = import_model(inside, import_options).model
+    before = queries.count_nodes(model)
+    _, found = fusions.run(Pipeline((*cleanup(), *raising())), model, expected=expected)
+    return FusionInspection(_name(source), before, queries.count_nodes(model), found)
+
+
+def _name(source: object) -> str:
+    return str(source) if isinstance(source, str | os.PathLike) else type(source).__name__
 
 
 def _model(
