@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.coverage.families import INPUTS, SEQUENCES, Cell, Family, build
+from benchmarks.coverage.families import INPUTS, SEQUENCES, Cell, build
 
 SHAPES = ((2, 12), (3, 17))
 """Batch and length of the two sets of inputs; the export sees the first."""
@@ -62,7 +62,8 @@ def _inputs(cell: Cell, batch: int, length: int, *, left: bool) -> dict[str, Any
     import torch
 
     torch.manual_seed(1 + int(left))
-    return INPUTS[cell.family.kind](batch, length, mask=cell.mask, left=left)
+    inputs: dict[str, Any] = INPUTS[cell.family.kind](batch, length, mask=cell.mask, left=left)
+    return inputs
 
 
 def _export(cell: Cell, path: Path) -> str:
@@ -70,7 +71,7 @@ def _export(cell: Cell, path: Path) -> str:
     import torch
 
     names = list(_inputs(cell, *SHAPES[0], left=False))
-    model = _first_output(build(cell.family, cell.attention), names, cell.family)
+    model = _first_output(build(cell.family, cell.attention), names)
     values = tuple(_inputs(cell, *SHAPES[0], left=False).values())
     if cell.exporter == "torchscript":
         torch.onnx.export(
@@ -79,7 +80,7 @@ def _export(cell: Cell, path: Path) -> str:
             str(path),
             dynamo=False,
             input_names=names,
-            dynamic_axes={name: {axis: d for axis, d in _axes(name)} for name in names},
+            dynamic_axes={name: dict(_axes(name)) for name in names},
         )
         return "all"
     first: Exception | None = None
@@ -121,7 +122,7 @@ def _dynamic(names: list[str], sizes: str) -> Any:
     return {"inputs": tuple(entries)}
 
 
-def _first_output(model: Any, names: list[str], family: Family) -> Any:
+def _first_output(model: Any, names: list[str]) -> Any:
     """``model`` with inputs by position and one output."""
     import torch
 
@@ -130,11 +131,9 @@ def _first_output(model: Any, names: list[str], family: Family) -> Any:
             super().__init__()
             self.model = model
 
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            result = self.model(**dict(zip(names, inputs, strict=True)))
-            return result[0]
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            return self.model(**dict(zip(names, inputs, strict=True)))[0]
 
-    del family
     return FirstOutput().eval()
 
 

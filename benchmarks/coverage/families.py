@@ -79,6 +79,7 @@ def build(family: Family, attention: str) -> torch.nn.Module:
     cls = getattr(transformers, name)
     config = cls.config_class(**family.config)
     torch.manual_seed(0)
+    model: torch.nn.Module
     if attention == "none":
         model = cls(config)
     else:
@@ -91,9 +92,12 @@ def build(family: Family, attention: str) -> torch.nn.Module:
             parameter.data.normal_(0.0, 0.5)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
-            module.running_mean.normal_(0.0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
+            for statistic, low, high in (
+                (module.running_mean, -0.2, 0.2),
+                (module.running_var, 0.5, 1.5),
+            ):
+                assert statistic is not None
+                statistic.uniform_(low, high)
     for step in filter(None, part.split(".")):
         model = getattr(model, step)
     return model.eval()

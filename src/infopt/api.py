@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,17 +13,17 @@ from typing import Any
 import onnx_ir as ir
 
 from infopt import engine as engines
-from infopt import provenance
+from infopt import fusions, provenance, record
 from infopt.backends import backend_for
 from infopt.backends.base import Backend, RunOptions, Session
-from infopt.engine import Engine, Manifest, TensorSpec
+from infopt.engine import Engine, Manifest
 from infopt.errors import Interrupted, UsageError
 from infopt.events import Event, Listener, ignore
 from infopt.evidence import shapes as shapes_
 from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Equivalence
-from infopt.importers import Imported, ImportOptions, import_model
-from infopt.ir import digest, files, queries
+from infopt.importers import ImportOptions, import_model
+from infopt.ir import digest, files
 from infopt.measure.timing import Measurement
 from infopt.pipeline import PassRun, Pipeline
 from infopt.presets import preset
@@ -55,6 +54,7 @@ def optimize(
     verify: bool = True,
     measure: bool | None = None,
     tolerance: float | None = None,
+    expect: Mapping[str, int] | None = None,
     strict: bool = False,
     force: bool = False,
     seed: int = 0,
@@ -83,6 +83,8 @@ def optimize(
         verify: Whether to compare the engine with the original.
         measure: Whether to measure its speed beside the original's; by default as ``verify``.
         tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
+        expect: Standard operator → how many there have to be at least after raising, as in
+            ``{"Attention": 12}``.
         strict: Make an error of everything that could not be shown.
         force: Write the engine even if it computes something else; its manifest says so.
         seed: Of synthetic inputs.
@@ -101,6 +103,7 @@ def optimize(
         ModelError: The source cannot become a valid model.
         UsageError: An argument is wrong, or contradicts the model.
         UnavailableError: The runtime that is needed for comparing is not installed.
+        ExpectationError: There is less than ``expect`` says; the message says what was missed.
         VerificationError: The result computes something else; the message names the culprit.
         StrictError: ``strict`` forbids what happened.
         StorageError: The engine cannot be written.
@@ -110,6 +113,7 @@ def optimize(
     passes = _pipeline(pipeline, backend, precision)
     sizes = _shapes(shapes)
     allowed = check_tolerance(tolerance)
+    expected = fusions.check_expected(expect)
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
     destination = Path(output) if output is not None else _default_output(source)
@@ -118,8 +122,8 @@ def optimize(
         on_event(Event("import", _name(source)))
         imported = import_model(source, wishes)
         model = imported.model
-        origin = _origin(imported)
-        size_before = _sizes(model)
+        origin = record.origin(imported)
+        size_before = record.sizes(model)
 
         witness = None
         if verify:
@@ -128,7 +132,8 @@ def optimize(
                 imported, backend, rooms.scratch, shapes=sizes, data=data, seed=seed
             )
 
-        trace = _run(passes, model, on_event)
+        trace, raised = _run(passes, model, expected, on_event)
+        fusions.insist(raised, _name(source))
 
         on_event(Event("compile", aim.name))
         backend.compile(model, rooms.payload)
@@ -153,15 +158,16 @@ def optimize(
             model_digest=digest.model_digest(model),
             precision=precision,
             pipeline=str(passes),
-            inputs=tuple(map(_spec, model.graph.inputs)),
-            outputs=tuple(map(_spec, model.graph.outputs)),
+            inputs=tuple(map(record.spec, model.graph.inputs)),
+            outputs=tuple(map(record.spec, model.graph.outputs)),
             versions=provenance.versions(),
             hardware=provenance.hardware(),
             passes=tuple(dataclasses.asdict(run) for run in trace),
-            evidence=_plain(evidence),
+            fusions=raised.as_dict(),
+            evidence=record.plain(evidence),
             sizes={
                 **{f"{what}_before": n for what, n in size_before.items()},
-                **{f"{what}_after": n for what, n in _sizes(model).items()},
+                **{f"{what}_after": n for what, n in record.sizes(model).items()},
             },
         )
         return engines.publish(rooms, destination, manifest)
@@ -306,7 +312,9 @@ def _pipeline(pipeline: str | Pipeline | None, backend: Backend, precision: str)
     return pipeline if isinstance(pipeline, Pipeline) else Pipeline.parse(pipeline)
 
 
-def _run(passes: Pipeline, model: ir.Model, tell: Listener) -> list[PassRun]:
+def _run(
+    passes: Pipeline, model: ir.Model, expected: Mapping[str, int], tell: Listener
+) -> tuple[list[PassRun], fusions.Fusions]:
     runs = 0
     total = sum(1 for _ in passes.passes())
 
@@ -315,7 +323,7 @@ def _run(passes: Pipeline, model: ir.Model, tell: Listener) -> list[PassRun]:
         runs += 1
         tell(Event("pass", str(spec), done=min(runs, total), total=total))
 
-    return passes.run(model, progress=progress)
+    return fusions.run(passes, model, expected=expected, progress=progress)
 
 
 def _session(subject: object, room: Path, options: RunOptions) -> Session:
@@ -360,40 +368,6 @@ def _name(source: object) -> str:
 
 def _default_output(source: object) -> Path:
     return Path(f"{Path(_name(source)).resolve().stem or 'model'}.engine")  # `.` has a name, too
-
-
-def _origin(imported: Imported) -> dict[str, Any]:
-    return {
-        "kind": imported.kind,
-        "name": imported.name,
-        "digest": digest.model_digest(imported.model),
-        **imported.details,
-    }
-
-
-def _sizes(model: ir.Model) -> dict[str, int]:
-    return {
-        "nodes": queries.count_nodes(model),
-        "weights": sum(tensor.nbytes for tensor in files.tensors(model)),
-    }
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    shape = None
-    if value.shape is not None:
-        shape = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
-    return TensorSpec(value.name or "", value.dtype.name.lower() if value.dtype else "?", shape)
-
-
-def _plain(value: Any) -> Any:
-    """``value`` with what JSON lacks (infinities, NaN) as strings."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 @contextlib.contextmanager

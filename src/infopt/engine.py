@@ -67,6 +67,9 @@ class Manifest:
     """What was compared and measured, or ``"not measured"``."""
     sizes: Mapping[str, int]
     """Bytes of weights and nodes, before and after."""
+    fusions: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    """Standard operator → how many were ``found`` after raising, how many of them were ``raised``,
+    how many near matches were ``missed``, and how many were ``expected`` where that was said."""
     files: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """File name → ``bytes`` and ``sha256``."""
 
@@ -249,10 +252,16 @@ def _manifest(document: dict[str, Any]) -> Manifest:
             for e in entries
         )
 
+    document.setdefault("fusions", {})  # engines that are older have none
     fields = {field.name: document[field.name] for field in dataclasses.fields(Manifest)}
-    for name in ("source", "versions", "hardware", "evidence", "sizes", "files"):
+    for name in ("source", "versions", "hardware", "evidence", "sizes", "fusions", "files"):
         if not isinstance(fields[name], dict):
             raise TypeError(f"{name} is no object")
+    for counts in fields["fusions"].values():
+        if not {"found", "raised", "missed"} <= set(counts):
+            raise TypeError("an entry of fusions lacks found, raised or missed")
+        if not all(isinstance(number, int) for number in counts.values()):
+            raise TypeError("a count of fusions is no integer")
     for entry in fields["files"].values():
         if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
             raise TypeError("an entry of files has no bytes or sha256")

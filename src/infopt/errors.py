@@ -19,6 +19,7 @@
     ├── Interrupted             stopped by the user                            exit code 3
     └── CheckFailed             a check was made and did not hold              exit code 1
         ├── VerificationError   the optimized model computes something else
+        ├── ExpectationError    fewer operators were raised than expected
         └── StrictError         ``strict`` forbids what happened
 
 A message says what is wrong, where, and what to do. Anything that is not an
@@ -112,6 +113,10 @@ class CheckFailed(InfoptError):
 
 class VerificationError(CheckFailed):
     """The optimized model does not compute what the original computes."""
+
+
+class ExpectationError(CheckFailed):
+    """Raising made fewer of an operator than the caller expects."""
 
 
 class StrictError(CheckFailed):

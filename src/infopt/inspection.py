@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
 
 from infopt import engine as engine_
+from infopt import fusions, record
 from infopt.engine import Engine, TensorSpec
 from infopt.errors import ShapeError
 from infopt.evidence import shapes as shapes_
@@ -17,6 +19,8 @@ from infopt.importers.base import ImportOptions
 from infopt.importers.sniff import sniff
 from infopt.ir import files, queries
 from infopt.ir.cost import Cost, cost
+from infopt.pipeline import Pipeline
+from infopt.presets import cleanup, raising
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,20 +74,64 @@ def inspect(
     model = _model(source, kind, engine, import_options)
     counted, unknown = _cost(model, shapes or {})
     return Inspection(
-        name=str(source) if isinstance(source, str | os.PathLike) else type(source).__name__,
+        name=_name(source),
         kind=kind,
         model=model,
         producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
         ir_version=model.ir_version,
         opsets={domain or "ai.onnx": v for domain, v in model.graph.opset_imports.items()},
-        inputs=tuple(_spec(v) for v in model.graph.inputs if not v.is_initializer()),
-        outputs=tuple(map(_spec, model.graph.outputs)),
+        inputs=tuple(record.spec(v) for v in model.graph.inputs if not v.is_initializer()),
+        outputs=tuple(map(record.spec, model.graph.outputs)),
         nodes=queries.count_nodes(model),
         operators=dict(queries.count_operators(model).most_common()),
         cost=counted,
         cost_unknown=unknown,
         engine=engine,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionInspection:
+    """All that ``infopt inspect --fusions`` tells."""
+
+    name: str
+    nodes_before: int
+    """Nodes of the model as it was imported, constants not counted."""
+    nodes_after: int
+    """Nodes after clean-up and raising."""
+    fusions: fusions.Fusions
+
+
+def inspect_fusions(
+    source: object,
+    *,
+    expect: Mapping[str, int] | None = None,
+    import_options: ImportOptions | None = None,
+) -> FusionInspection:
+    """Clean and raise a copy of a model, and look at what raising finds and misses.
+
+    Args:
+        source: An engine directory, or whatever :func:`infopt.optimize` takes.
+        expect: Standard operator → how many there have to be at least.
+        import_options: What is to be known beside a source of another framework.
+
+    Raises:
+        EngineError: The engine is damaged.
+        ModelError: The source cannot be read.
+        UsageError: ``expect`` names no standard operator.
+    """
+    expected = fusions.check_expected(expect)
+    inside = source
+    if sniff(source) == "engine":
+        inside = engine_.open_engine(Path(str(source))).file(files.MODEL_FILE)
+    model = import_model(inside, import_options).model
+    before = queries.count_nodes(model)
+    _, found = fusions.run(Pipeline((*cleanup(), *raising())), model, expected=expected)
+    return FusionInspection(_name(source), before, queries.count_nodes(model), found)
+
+
+def _name(source: object) -> str:
+    return str(source) if isinstance(source, str | os.PathLike) else type(source).__name__
 
 
 def _model(
@@ -109,13 +157,3 @@ def _cost(model: ir.Model, shapes: shapes_.Shapes) -> tuple[Cost | None, str]:
         if shapes:
             raise
         return None, str(error)
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    return TensorSpec(
-        name=value.name or "",
-        dtype="unknown" if value.dtype is None else value.dtype.name.lower(),
-        shape=None
-        if value.shape is None
-        else tuple(d if isinstance(d, int) else d.value for d in value.shape),
-    )

@@ -13,6 +13,13 @@ from infopt.passes.cleanup.inline_functions import InlineFunctions
 from infopt.passes.cleanup.lift_constants import LiftConstants
 from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
+from infopt.passes.fusion.fuse_attention import FuseAttention
+from infopt.passes.fusion.fuse_gelu import FuseGelu
+from infopt.passes.fusion.fuse_heads import FuseHeads
+from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
+from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
+from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
+from infopt.passes.fusion.fuse_swish import FuseSwish
 from infopt.pipeline import Pipeline, Repeat, Step
 
 PRECISIONS = ("fp32",)
@@ -62,4 +69,26 @@ def cleanup() -> tuple[Step, ...]:
         DeduplicateInitializers(),
         # Last, so that nothing left behind is written to disk.
         EliminateDeadCode(),
+    )
+
+
+def raising() -> tuple[Step, ...]:
+    """What makes one operator of each scattered pattern that :func:`cleanup` has laid bare."""
+    return (
+        # Normalizations first: the Mul and the Add that end them are there for the taking by
+        # whatever looks for scales and biases.
+        FuseLayerNormalization(),
+        # Beside it, in either order: neither takes what the other is meant for.
+        FuseRmsNormalization(),
+        # Attention and its positions before what they stand between: heads are then split and
+        # merged right beside it …
+        FuseAttention(),
+        FuseRotaryEmbedding(),
+        # … where the operators can do that themselves.
+        FuseHeads(),
+        # The longer pattern first: its tanh form holds powers and products of x, as many a
+        # shorter one does.
+        FuseGelu(),
+        # The shortest pattern, a Sigmoid and a Mul, takes what is left.
+        FuseSwish(),
     )

@@ -190,3 +190,17 @@ def test_every_field_of_a_manifest_survives_the_way_through_json(tmp_path: Path)
     assert dataclasses.asdict(engines.open_engine(tmp_path / "e").manifest) == dataclasses.asdict(
         engine.manifest
     )
+
+
+def test_an_engine_of_before_fusions_were_recorded_opens(tmp_path: Path) -> None:
+    _build(tmp_path / "e")
+    path = tmp_path / "e" / "manifest.json"
+    document = json.loads(path.read_text())
+    del document["fusions"]
+    path.write_text(json.dumps(document))
+    assert engines.open_engine(tmp_path / "e").manifest.fusions == {}
+    damage: list[object] = [{"Gelu": {"found": 1}}, {"Gelu": 1}, []]
+    for damaged in damage:
+        path.write_text(json.dumps({**document, "fusions": damaged}))
+        with pytest.raises(EngineError, match="malformed"):
+            engines.open_engine(tmp_path / "e")

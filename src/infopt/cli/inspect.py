@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infopt.cli.answer import Answer
-from infopt.cli.options import Command, json_option, shape_option
+from infopt.cli.options import Command, expect_option, json_option, shape_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +28,21 @@ TOP = 12
 @shape_option
 @click.option("--all", "everything", is_flag=True, help="List every operator.")
 @click.option("--text", is_flag=True, help="Print the model in ONNX's text form instead.")
+@click.option(
+    "--fusions",
+    is_flag=True,
+    help="Clean and raise a copy instead: what is found, what is missed and why, by layer.",
+)
+@expect_option
 @json_option
-def command(source: str, shapes: tuple[str, ...], everything: bool, text: bool) -> Answer:
+def command(
+    source: str,
+    shapes: tuple[str, ...],
+    everything: bool,
+    text: bool,
+    fusions: bool,
+    expect: str | None,
+) -> Answer:
     """Show inputs, outputs, operators, parameters, FLOPs and memory.
 
     FLOPs count a multiply-accumulate as two operations. Dynamic dimensions that no --shape
@@ -38,6 +51,12 @@ def command(source: str, shapes: tuple[str, ...], everything: bool, text: bool) 
     from infopt.evidence.shapes import parse_shapes
     from infopt.inspection import inspect
 
+    if fusions and (shapes or everything or text):
+        raise click.UsageError("--fusions goes with --expect and --json only")
+    if fusions:
+        return _fusions(source, expect)
+    if expect is not None:
+        raise click.UsageError("--expect needs --fusions")
     found = inspect(source, shapes=parse_shapes(shapes))
     if text:
         import onnx_ir as ir
@@ -45,6 +64,19 @@ def command(source: str, shapes: tuple[str, ...], everything: bool, text: bool) 
         form = ir.to_onnx_text(found.model, exclude_initializers=True) + "\n"
         return Answer({"name": found.name, "text": form}, lambda: form)
     return Answer(document(found), lambda: view(found, None if everything else TOP))
+
+
+def _fusions(source: str, expect: str | None) -> Answer:
+    from infopt.cli import raised
+    from infopt.fusions import parse_expected
+    from infopt.inspection import inspect_fusions
+
+    inspected = inspect_fusions(source, expect=parse_expected(expect or ""))
+    return Answer(
+        raised.document(inspected),
+        lambda: raised.view(inspected),
+        exit_code=1 if inspected.fusions.shortfall() else 0,
+    )
 
 
 def document(found: Inspection) -> dict[str, object]:

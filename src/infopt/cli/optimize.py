@@ -11,6 +11,7 @@ from infopt.cli.answer import Answer
 from infopt.cli.options import (
     Command,
     data_option,
+    expect_option,
     json_option,
     provider_option,
     quiet_option,
@@ -60,6 +61,7 @@ EXAMPLES = (
     help="Measure the engine beside ONNX Runtime on the original.  [default: as --verify]",
 )
 @tolerance_option
+@expect_option
 @click.option("--strict", is_flag=True, help="Fail on everything that could not be shown.")
 @click.option("--force", is_flag=True, help="Write the engine even if it computes something else.")
 @seed_option
@@ -83,6 +85,7 @@ def command(
     verify: bool,
     bench: bool | None,
     tolerance: float | None,
+    expect: str | None,
     strict: bool,
     force: bool,
     seed: int,
@@ -99,6 +102,7 @@ def command(
     """
     from infopt import api
     from infopt.cli.progress import Progress
+    from infopt.fusions import parse_expected
 
     with Progress(quiet=quiet) as progress:
         engine = api.optimize(
@@ -112,6 +116,7 @@ def command(
             verify=verify,
             measure=bench,
             tolerance=tolerance,
+            expect=parse_expected(expect or ""),
             strict=strict,
             force=force,
             task=task,

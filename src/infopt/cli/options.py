@@ -79,6 +79,13 @@ data_option = click.option(
     "Without it, seeded synthetic inputs.",
 )
 
+expect_option = click.option(
+    "--expect",
+    metavar="OPERATOR=N,…",
+    help="How many of an operator there have to be at least after raising, as in "
+    "Attention=12,LayerNormalization=25; with fewer the command fails.",
+)
+
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show every detail.")
 
 seed_option = click.option(

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from infopt.cli.console import table
+from infopt.cli.raised import summary
 from infopt.cli.words import count, duration, figure, size
 from infopt.engine import Engine, Manifest
 
@@ -24,6 +25,8 @@ def engine_report(engine: Engine, *, verbose: bool) -> RenderableType:
     parts: list[RenderableType] = [changes(manifest, verbose=verbose)]
     if verbose:
         parts += refusals(manifest)
+    if manifest.fusions:
+        parts += ["", _heading("Operators", summary(manifest.fusions))]
     parts += ["", *evidence(manifest.evidence, verbose=verbose), "", sizes(engine), ""]
     parts.append(next_step(engine))
     return Group(*parts)
@@ -238,6 +241,7 @@ def manifest_summary(engine: Engine) -> RenderableType:
         ),
         "model": manifest.model_digest,
         "pipeline": manifest.pipeline or "no passes",
+        "operators": summary(manifest.fusions),
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
         "made on": ", ".join(map(str, manifest.hardware.values())),
     }

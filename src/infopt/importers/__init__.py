@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from infopt.errors import InfoptError
 from infopt.importers.base import Imported, ImportOptions
+from infopt.importers.scopes import module_path
 from infopt.importers.sniff import sniff
 from infopt.ir import opset, queries, shapes
 
@@ -82,10 +83,17 @@ def normalize(model: ir.Model, name: str) -> ir.Model:
 
 
 def _name_nodes(model: ir.Model) -> None:
-    """Give every node a name that occurs once, so that messages can point at it."""
+    """Give every node a name that occurs once, so that messages can point at it.
+
+    The module that a node comes from goes in front, where it is known: names stay when passes
+    make new nodes of old ones, and metadata does not survive the conversion of the opset.
+    """
     taken: set[str] = set()
     for index, node in enumerate(queries.nodes(model)):
         name = node.name or f"{node.op_type}_{index}"
+        path = module_path(node)
+        if path and not name.startswith(f"{path}/"):
+            name = f"{path}/{name}"
         while name in taken:
             name = f"{name}_{index}"
         taken.add(name)

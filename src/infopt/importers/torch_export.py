@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import onnx_ir as ir
 
 from infopt.errors import ImportFailed, UnavailableError
+from infopt.importers.scopes import module_path
 from infopt.ir import queries
 from infopt.ir.opset import OPSET
 
@@ -88,8 +89,7 @@ def tidy(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str], prefix:
         for value in root.inputs:
             value.metadata_props.clear()
         for node in root:
-            scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
-            path = _module_path(scopes).removeprefix(prefix.rstrip(".")).removeprefix(".")
+            path = module_path(node).removeprefix(prefix.rstrip(".")).removeprefix(".")
             if path and node.name:
                 node.name = f"{path}/{node.name}"
             node.metadata_props.clear()
@@ -97,11 +97,6 @@ def tidy(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str], prefix:
                 value.metadata_props.clear()
     for value in graph.initializers.values():
         value.metadata_props.clear()
-
-
-def _module_path(scopes: str) -> str:
-    """``['', 'layer', 'layer.0', 'linear_3']`` → ``layer.0``: the last is the operator."""
-    return next(iter(re.findall(r"'([^']*)'", scopes)[:-1][-1:]), "")
 
 
 def _own_outputs(graph: ir.Graph) -> None:

@@ -22,6 +22,7 @@ class Editor:
         self._model = model
         self._bodies = {id(function.graph) for function in model.functions.values()}
         self._names: set[str] | None = None
+        self._counts: dict[str, int] = {}
 
     def is_function_body(self, graph: ir.Graph) -> bool:
         """Whether ``graph`` is the body of a function, which cannot hold initializers."""
@@ -31,10 +32,12 @@ class Editor:
         """A value name that occurs nowhere in the model: ``base``, or ``base_2``, and so on."""
         if self._names is None:
             self._names = set(value_names(self._model))
-        name, count = base, 1
+        # From the last count on: a thousand calls of one function ask for each name of its body.
+        name, count = base, self._counts.get(base, 1)
         while name in self._names:
             count += 1
             name = f"{base}_{count}"
+        self._counts[base] = count
         self._names.add(name)
         return name
 

@@ -9,6 +9,7 @@ reads them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -66,6 +67,7 @@ class Builder:
             if value is not None
         ]
         node = ir.Node(domain, op_type, inputs, attrs, num_outputs=len(like))
+        # The anchor's name tells which layer this is, and goes on telling it.
         node.name = self._editor.fresh_name(f"{self._base}/{op_type}")
         for output, model in zip(node.outputs, like, strict=True):
             output.name = self._editor.fresh_name(f"{self._base}_{op_type}")
@@ -116,6 +118,15 @@ class Fusion(Pass):
     min_opset: ClassVar[int] = 13
     """The opset of the operators that are written."""
 
+    raises: ClassVar[bool] = True
+    """Whether the pass makes the operator that it is named after."""
+
+    @classmethod
+    def operator(cls) -> str:
+        """The standard operator that the pass makes of its patterns; empty if it makes none."""
+        word = cls.name.removeprefix("fuse-").replace("-", "")
+        return _standard_operators()[word] if cls.raises else ""
+
     @abstractmethod
     def look(self, node: ir.Node, sizes: Sizes) -> Answer:
         """Say whether a pattern ends at ``node``, one of the anchors.
@@ -148,6 +159,13 @@ class Fusion(Pass):
                     journal.refuse(answer.rule, node, answer.reason)
                 elif answer is not None and journal.permits(answer.rule, node):
                     _carry_out(answer, node, editor, opset)
+
+
+@functools.cache
+def _standard_operators() -> dict[str, str]:
+    """The operators of the standard domain, by their names in lower case."""
+    schemas = onnx.defs.get_all_schemas()
+    return {schema.name.lower(): schema.name for schema in schemas if schema.domain == ""}
 
 
 def _carry_out(found: Found, node: ir.Node, editor: Editor, opset: int) -> None:

@@ -41,6 +41,7 @@ class FuseHeads(Fusion):
     name: ClassVar[str] = "fuse-heads"
     anchors: ClassVar[frozenset[str]] = frozenset({"Attention"})
     min_opset: ClassVar[int] = 23
+    raises: ClassVar[bool] = False
 
     def look(self, node: ir.Node, sizes: Sizes) -> Answer:
         values = [input_at(node, index) for index in range(3)]
