@@ -185,7 +185,14 @@ def _bert_like(model: str, name: str, **more: Any) -> Family:
     return Family(name, model, config, expected)
 
 
-def _llama_like(model: str, name: str, norms: int = 2, act: str = "Swish", **more: Any) -> Family:
+def _llama_like(
+    model: str,
+    name: str,
+    norms: int = 2,
+    act: str = "Swish",
+    attentions: tuple[str, ...] = ("eager", "sdpa"),
+    **more: Any,
+) -> Family:
     config = {
         "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS,
@@ -205,7 +212,7 @@ def _llama_like(model: str, name: str, norms: int = 2, act: str = "Swish", **mor
         "RMSNormalization": 1 + norms * LAYERS,
         act: LAYERS,
     }
-    return Family(name, model, config, expected)
+    return Family(name, model, config, expected, attentions=attentions)
 
 
 _T5 = {
@@ -436,16 +443,16 @@ FAMILIES: tuple[Family, ...] = (
         "efficientnet",
         "EfficientNetModel",
         {
-            "width_coefficient": 0.5,
-            "in_channels": [16, 24],
-            "out_channels": [24, 32],
+            "width_coefficient": 1.0,
+            "in_channels": [32, 16],
+            "out_channels": [16, 24],
             "depthwise_padding": [],
             "kernel_sizes": [3, 5],
             "strides": [1, 2],
             "num_block_repeats": [1, 2],
             "expand_ratios": [1, 6],
             "squeeze_expansion_ratio": 0.25,
-            "hidden_dim": 64,
+            "hidden_dim": 1280,
             "image_size": 64,
         },
         # stem and top; a block has an expansion (but for the first), a depthwise convolution and
@@ -481,6 +488,7 @@ FAMILIES: tuple[Family, ...] = (
         hidden_activation="gelu_pytorch_tanh",
         query_pre_attn_scalar=HIDDEN // HEADS,
         sliding_window=6,
+        attentions=("eager",),
     ),
     Family(
         "phi",

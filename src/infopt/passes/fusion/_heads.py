@@ -84,6 +84,15 @@ def _only_reader(value: ir.Value, op_type: str) -> ir.Node | None:
     return node if node.domain == "" and node.graph is value.graph else None
 
 
+def unflattened(value: ir.Value | None, sizes: Sizes) -> ir.Value | None:
+    """``x`` of shape (batch, heads, rows, columns) if the first two are one axis of ``value``."""
+    node = produced_by(value, "Reshape")
+    x = None if node is None else node.inputs[0]
+    if value is None or x is None or rank(x) != 4 or rank(value) != 3:
+        return None
+    return x if sizes.agree(value, 1, x, 2) and sizes.agree(value, 2, x, 3) else None
+
+
 def grouped(value: ir.Value, sizes: Sizes) -> ir.Value:
     """``x`` of shape (batch, groups, sequence, size), of whose heads ``value`` repeats each.
 

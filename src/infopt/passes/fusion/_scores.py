@@ -10,8 +10,9 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 from infopt.passes.fusion._fusion import Builder
-from infopt.passes.fusion._heads import transposed
+from infopt.passes.fusion._heads import transposed, unflattened
 from infopt.passes.matching import either_way, produced_by, rank, scalar, with_scalar
+from infopt.passes.sizes import Sizes
 
 BAN = -1e4
 """A number as low as this, put in the place of a score, bans a key."""
@@ -32,6 +33,8 @@ class Added:
     value: ir.Value
     factor: float
     """What the sum is multiplied by afterwards."""
+    heads: int = 0
+    """Into how many heads its first axis is split afterwards; 0 if it is not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,41 +60,85 @@ class Scores:
     softcap: float = 0.0
     masks: tuple[Added | Banned, ...] = ()
     """From the inside to the outside."""
+    flat: bool = False
+    """Whether batch and heads are still one axis of the scores."""
 
 
-def scores(value: ir.Value | None) -> Scores | str | None:
+def scores(value: ir.Value | None, sizes: Sizes) -> Scores | str | None:
     """What the input of a Softmax is made of; why it is none; or ``None``: no scores at all."""
-    return _peel(value, 1.0)
+    return _peel(value, 1.0, sizes)
 
 
-def _peel(value: ir.Value | None, factor: float) -> Scores | str | None:
+def _peel(value: ir.Value | None, factor: float, sizes: Sizes) -> Scores | str | None:
     """Take one operation off; ``factor`` is what the result is multiplied by further out."""
-    node = produced_by(value, "MatMul", "Add", "Sub", "Mul", "Div", "Where", "Max", "Cast")
+    node = produced_by(
+        value, "MatMul", "Add", "Sub", "Mul", "Div", "Where", "Max", "Cast", "Reshape"
+    )
     if node is None:
         return None
-    found = _STEPS[node.op_type](node, factor)
-    if isinstance(found, Scores) and len(list(node.outputs[0].uses())) > _readers(node):
+    found = _STEPS[node.op_type](node, factor, sizes)
+    if isinstance(found, Scores) and _is_shared(node.outputs[0]):
         return f"the scores {node.outputs[0].name!r} are read elsewhere, too"
     return found
 
 
-def _readers(node: ir.Node) -> int:
-    return 0 if node.outputs[0].is_graph_output() else 1
+def _is_shared(value: ir.Value) -> bool:
+    """Whether more than one node reads ``value``, those not counted that ask for its shape."""
+    readers = [use.node for use in value.uses() if not queries.is_standard(use.node, "Shape")]
+    return value.is_graph_output() or len(readers) > 1
 
 
-def _product(node: ir.Node, factor: float) -> Scores | str | None:
+def _product(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
     left, right = node.inputs[0], node.inputs[1]
     if left is None or right is None or queries.constant_tensor(right) is not None:
         return None
-    if rank(left) != 4 or rank(right) != 4:
+    if (rank(left), rank(right)) not in ((4, 4), (3, 3)):
         return f"the scores have rank {rank(node.outputs[0])}, not 4 with an axis for the heads"
     q, scale_q = _unscaled(left)
     k, scale_k = _unscaled(right)
     found = transposed(k)
     if found is None:
-        return Scores(q, k, None, factor * scale_q * scale_k)
-    source, scale = _unscaled(found[0])
-    return Scores(q, source, found[1], factor * scale_q * scale_k * scale)
+        result = Scores(q, k, None, factor * scale_q * scale_k)
+    else:
+        source, scale = _unscaled(found[0])
+        result = Scores(q, source, found[1], factor * scale_q * scale_k * scale)
+    return result if rank(left) == 4 else _with_heads(result, sizes)
+
+
+def _with_heads(found: Scores, sizes: Sizes) -> Scores | str:
+    """Scores of which batch and heads were one axis, with two."""
+    q, k = unflattened(found.queries, sizes), unflattened(found.keys, sizes)
+    if q is None or k is None or found.permutation not in (None, (0, 2, 1)):
+        return "the scores have rank 3, and not because batch and heads were made one axis"
+    permutation = None if found.permutation is None else (0, 1, 3, 2)
+    return dataclasses.replace(found, queries=q, keys=k, permutation=permutation, flat=True)
+
+
+def _split_again(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
+    """A Reshape that makes two axes of batch and heads again."""
+    flat = node.inputs[0]
+    found = _peel(flat, factor, sizes)
+    if not isinstance(found, Scores):
+        return found
+    before, after = sizes.shape(flat), sizes.shape(node.outputs[0])
+    heads = sizes.number(found.queries, 1)
+    if before is None or after is None or not found.flat or (len(before), len(after)) != (3, 4):
+        return "the scores are reshaped"
+    # The elements are as many, so one of the last axes tells the other.
+    kept = after[2] == before[1] or after[3] == before[2]
+    if not kept and not sizes.agree(node.outputs[0], 2, found.queries, 2):
+        return "the scores are reshaped"
+    if heads is None or after[1] != heads:
+        return "the scores are reshaped, and not to an axis for the heads"
+    masks: list[Added | Banned] = []
+    for mask in found.masks:
+        sizes_of_mask = None if isinstance(mask, Banned) else sizes.shape(mask.value)
+        if isinstance(mask, Banned) or sizes_of_mask is None or len(sizes_of_mask) != 3:
+            return "a mask without an axis for the heads is added before they have one"
+        if 1 in sizes_of_mask:
+            return "a mask is broadcast before the heads have an axis"
+        masks.append(dataclasses.replace(mask, heads=heads))
+    return dataclasses.replace(found, masks=tuple(masks), flat=False)
 
 
 def _unscaled(value: ir.Value) -> tuple[ir.Value, float]:
@@ -117,14 +164,14 @@ def _scaled(node: ir.Node) -> tuple[ir.Value, float] | None:
     return found
 
 
-def _scaling(node: ir.Node, factor: float) -> Scores | str | None:
+def _scaling(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
     found = _scaled(node)
     if found is None:
         return None
     tanh = produced_by(found[0], "Tanh")
     if tanh is None:
-        return _peel(found[0], factor * found[1])
-    inner = _peel(tanh.inputs[0], 1.0)
+        return _peel(found[0], factor * found[1], sizes)
+    inner = _peel(tanh.inputs[0], 1.0, sizes)
     if not isinstance(inner, Scores):
         return inner
     if inner.masks or inner.softcap:
@@ -136,26 +183,26 @@ def _scaling(node: ir.Node, factor: float) -> Scores | str | None:
     return dataclasses.replace(inner, scale=inner.scale * cap, softcap=cap)
 
 
-def _sum(node: ir.Node, factor: float) -> Scores | str | None:
+def _sum(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
     reason: str | None = None
     for inside, mask in either_way(node):
-        found = _peel(inside, factor)
+        found = _peel(inside, factor, sizes)
         if isinstance(found, Scores):
-            if rank(found.queries) != rank(node.outputs[0]):
+            if rank(inside) != rank(node.outputs[0]):
                 return "a mask raises the rank of the scores"
             return dataclasses.replace(found, masks=(*found.masks, Added(mask, factor)))
         reason = reason or found
     return reason
 
 
-def _difference(node: ir.Node, factor: float) -> Scores | str | None:
-    found, mask = _peel(node.inputs[0], factor), node.inputs[1]
+def _difference(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
+    found, mask = _peel(node.inputs[0], factor, sizes), node.inputs[1]
     if not isinstance(found, Scores) or mask is None:
         return found
     return dataclasses.replace(found, masks=(*found.masks, Added(mask, -factor)))
 
 
-def _choice(node: ir.Node, factor: float) -> Scores | str | None:
+def _choice(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
     condition = node.inputs[0]
     for inside, other, where in (
         (node.inputs[2], node.inputs[1], True),
@@ -164,7 +211,7 @@ def _choice(node: ir.Node, factor: float) -> Scores | str | None:
         number = scalar(other)
         if number is None or condition is None:
             continue
-        found = _peel(inside, factor)
+        found = _peel(inside, factor, sizes)
         if not isinstance(found, Scores):
             return found
         if number * factor > BAN:
@@ -174,18 +221,18 @@ def _choice(node: ir.Node, factor: float) -> Scores | str | None:
     return None
 
 
-def _floor(node: ir.Node, factor: float) -> Scores | str | None:
+def _floor(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
     """``max(scores, lowest number)`` changes nothing that can be seen."""
     found = with_scalar(node) if len(node.inputs) == 2 else None
     dtype = node.outputs[0].dtype
     if found is None or dtype is None or found[1] > LOWEST.get(dtype, -np.inf):
         return None
-    return _peel(found[0], factor)
+    return _peel(found[0], factor, sizes)
 
 
-def _cast(node: ir.Node, factor: float) -> Scores | str | None:
+def _cast(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
     """Scores may be cast up for the Softmax; the operator then says so itself."""
-    return _peel(node.inputs[0], factor)
+    return _peel(node.inputs[0], factor, sizes)
 
 
 _STEPS = {
@@ -197,6 +244,7 @@ _STEPS = {
     "Where": _choice,
     "Max": _floor,
     "Cast": _cast,
+    "Reshape": _split_again,
 }
 
 
@@ -207,7 +255,12 @@ def write_mask(
     total: ir.Value | None = None
     for mask in masks:
         if isinstance(mask, Added):
-            term = _typed(to, mask.value, dtype)
+            value = mask.value
+            if mask.heads:
+                rest = to.op("Shape", value, start=1)
+                split = to.constant(np.array([-1, mask.heads]), "heads")
+                value = to.op("Reshape", value, to.op("Concat", split, rest, axis=0))
+            term = _typed(to, value, dtype)
             if term.dtype != ir.DataType.BOOL:
                 term = _portable(to, term)
                 if mask.factor != 1.0:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
-from infopt.passes.fusion._heads import grouped, length_of
+from infopt.passes.fusion._heads import grouped, length_of, unflattened
 from infopt.passes.fusion._scores import Scores, scores, write_mask
 from infopt.passes.matching import is_read_outside, produced_by, rank, scalar
 from infopt.passes.sizes import Sizes
@@ -38,26 +38,36 @@ class FuseAttention(Fusion):
     min_opset: ClassVar[int] = 23
 
     def look(self, node: ir.Node, sizes: Sizes) -> Answer:
-        weights, softmax = _weights(node)
+        flat = produced_by(node.inputs[0], "Reshape")
+        weights, softmax = _weights(node if flat is None else flat)
         if softmax is None or weights is None:
             return None
-        if rank(node.outputs[0]) not in (None, 4):
-            return Miss(RULE, f"it has rank {rank(node.outputs[0])}, without an axis for the heads")
-        found = scores(softmax.inputs[0])
+        found = scores(softmax.inputs[0], sizes)
         if found is None:
             return None
         if isinstance(found, str):
             return Miss(RULE, found)
-        if is_read_outside(softmax.outputs[0], [*_guards(node), node]) or is_read_outside(
-            weights, [node]
-        ):
+        last = node if flat is None else flat
+        inside = [*_guards(last), last, node]
+        between = [softmax.outputs[0], weights, *(() if flat is None else flat.outputs)]
+        if any(_is_read(x, inside) for x in between):
             return Miss(RULE, "the attention weights are read elsewhere, too")
         if queries.attribute(softmax, "axis", -1) not in (-1, 3):
             return Miss(RULE, "the softmax does not run over the keys")
         value = node.inputs[1]
-        if value is None or rank(value) != 4:
-            return Miss(RULE, f"the values have rank {rank(value)}, not 4")
+        if flat is not None:
+            if unflattened(flat.outputs[0], sizes) is None:
+                return Miss(RULE, "the attention weights are reshaped")
+            value = unflattened(value, sizes)
+        if value is None or rank(value) != 4 or found.flat:
+            return Miss(RULE, f"the values have rank {rank(node.inputs[1])}, not 4")
         return _raise(node, softmax, found, value, sizes)
+
+
+def _is_read(value: ir.Value, inside: list[ir.Node]) -> bool:
+    """Whether something but ``inside`` reads more of ``value`` than its shape."""
+    shapes = [use.node for use in value.uses() if queries.is_standard(use.node, "Shape")]
+    return is_read_outside(value, [*inside, *shapes])
 
 
 def _weights(node: ir.Node) -> tuple[ir.Value | None, ir.Node | None]:
@@ -121,17 +131,22 @@ def _raise(node: ir.Node, softmax: ir.Node, found: Scores, value: ir.Value, size
         if mask is not None:
             mask = _spread(to, mask, q, sizes)
         wider = softmax.outputs[0].dtype
-        return to.op(
+        result = to.op(
             "Attention",
             q,
             keys,
             values,
             mask,
-            like=node.outputs[0],
+            like=node.outputs[0] if rank(node.outputs[0]) == 4 else None,
             scale=float(np.float32(found.scale)),
             softcap=float(np.float32(found.softcap)) or None,
             softmax_precision=int(wider) if wider is not None and wider != dtype else None,
         )
+        if rank(node.outputs[0]) == 4:
+            return result
+        sides = [length_of(to, sizes, q, 2), length_of(to, sizes, values, 3)]
+        target = to.op("Concat", to.constant(np.array([-1]), "rest"), *sides, axis=0)
+        return to.op("Reshape", result, target, like=node.outputs[0])
 
     return Found(RULE, build)
 

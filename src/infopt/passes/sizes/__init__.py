@@ -7,7 +7,7 @@ import onnx_ir as ir
 from infopt.ir.queries import GraphLike
 from infopt.passes.sizes.content_rules import CONTENTS
 from infopt.passes.sizes.known import INTEGRAL, Known
-from infopt.passes.sizes.shape_rules import SHAPES
+from infopt.passes.sizes.shape_rules import SHAPES, split_shapes
 
 
 class Sizes(Known):
@@ -22,8 +22,12 @@ class Sizes(Known):
         return sizes
 
     def visit(self, node: ir.Node) -> None:
-        """Learn what can be learnt of the first output of ``node``."""
+        """Learn what can be learnt of the outputs of ``node``."""
         if node.domain != "" or any(attr.is_ref() for attr in node.attributes.values()):
+            return
+        if node.op_type == "Split":
+            for output, sizes in zip(node.outputs, split_shapes(self, node), strict=False):
+                self.learn_shape(output, sizes)
             return
         output = node.outputs[0]
         shape_rule, content_rule = SHAPES.get(node.op_type), CONTENTS.get(node.op_type)

@@ -135,6 +135,10 @@ def _gather_shape(known: Known, node: ir.Node) -> Shape:
     return [*data[:axis], *indices, *data[axis + 1 :]]
 
 
+def _gathered_elements(known: Known, node: ir.Node) -> Shape:
+    return known.shape(input_at(node, 1))
+
+
 def _concat_shape(known: Known, node: ir.Node) -> Shape:
     shape = known.shape(input_at(node, 0))
     if shape is None:
@@ -168,6 +172,21 @@ def _range(known: Known, node: ir.Node) -> Shape:
         return None
     counts_up = start.entries == (0,) and delta.entries == (1,)
     return [limit.entries[0] if counts_up else None]
+
+
+def split_shapes(known: Known, node: ir.Node) -> list[list[Size | None]]:
+    """The sizes of every output of a Split; of none where they are not known."""
+    shape, given = known.shape(input_at(node, 0)), known.content(input_at(node, 1))
+    if shape is None:
+        return []
+    axis, count = attribute(node, "axis", 0) % len(shape), len(node.outputs)
+    whole = shape[axis]
+    lengths: Sequence[Size | None] = (None,) * count
+    if given is not None and len(given.entries) == count:
+        lengths = given.entries
+    elif input_at(node, 1) is None and isinstance(whole, int) and whole % count == 0:
+        lengths = (whole // count,) * count
+    return [[*shape[:axis], length, *shape[axis + 1 :]] for length in lengths]
 
 
 def _matmul(known: Known, node: ir.Node) -> Shape:
@@ -221,6 +240,7 @@ SHAPES: dict[str, Callable[[Known, ir.Node], Shape]] = {
     "Concat": _concat_shape,
     "Expand": _expand,
     "Gather": _gather_shape,
+    "GatherElements": _gathered_elements,
     "MatMul": _matmul,
     "Range": _range,
     "Reshape": _reshape,
