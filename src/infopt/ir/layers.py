@@ -73,7 +73,7 @@ def _by_weights(nodes: list[ir.Node]) -> dict[str, str]:
         pathlike = [name for name in names if name and "." in name]
         if pathlike:
             found[node] = layer_in(pathlike[0])
-    pending = deque(found)
+    pending = deque(reversed(found))  # of two weights as near, the one that comes later tells
     while pending:
         node = pending.popleft()
         near = [use.node for output in node.outputs for use in output.uses()]

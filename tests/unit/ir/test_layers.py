@@ -45,17 +45,32 @@ def test_a_new_node_is_where_its_anchor_was() -> None:
 
 
 def test_different_stacks_keep_what_tells_them_apart() -> None:
-    text = "<ir_version: 10, opset_import: ['' : 20]> g (float[2] x) => (float[2] y) "
+    text = '<ir_version: 10, opset_import: ["" : 20]> g (float[2] x) => (float[2] y) '
     text += '{ ["/m/encoder/block.0/a"] v = Relu(x) ["/m/decoder/block.0/a"] y = Relu(v) }'
-    layers = Layers(ir.from_onnx_text(text.replace("'", '"')))
+    layers = Layers(ir.from_onnx_text(text))
     assert layers.of("/m/encoder/block.0/a") == "encoder.block.0"
     assert layers.of("/m/decoder/block.0/a") == "decoder.block.0"
 
 
 def test_a_weight_that_several_nodes_read_tells_nothing() -> None:
-    text = "<ir_version: 10, opset_import: ['' : 20]> g (float[1] x) => (float[1] y) "
+    text = '<ir_version: 10, opset_import: ["" : 20]> g (float[1] x) => (float[1] y) '
     text += "<float[1] w = {1}> { v = Mul(x, w) y = Mul(v, w) }"
-    model = ir.from_onnx_text(text.replace("'", '"'))
-    model.graph.initializers["w"].name = "layer.0.weight"
+    model = ir.from_onnx_text(text)
+    model.graph.initializers["w"].name = "m.layer.0.weight"
+    for node in model.graph:
+        node.name = f"node_{node.outputs[0].name}"
     layers = Layers(model)
-    assert [layers.of(node.name or "") for node in model.graph] == ["", ""]
+    assert [layers.of("node_v"), layers.of("node_y")] == ["", ""]
+
+
+def test_between_two_weights_the_later_one_tells() -> None:
+    # As where a projection without a name of its own follows the layer before it.
+    text = '<ir_version: 10, opset_import: ["" : 20]> g (float[1] x) => (float[1] y) '
+    text += "<float[1] a = {1}, float[1] b = {1}> { v = Mul(x, a) w = Neg(v) y = Add(w, b) }"
+    model = ir.from_onnx_text(text)
+    for number, name in enumerate("ab"):
+        model.graph.initializers[name].name = f"m.layer.{number}.bias"
+    for node in model.graph:
+        node.name = node.op_type
+    layers = Layers(model)
+    assert [layers.of(node.op_type) for node in model.graph] == ["layer.0", "layer.1", "layer.1"]
