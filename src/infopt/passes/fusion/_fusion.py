@@ -66,6 +66,8 @@ class Builder:
             for name, value in attributes.items()
             if value is not None
         ]
+        while inputs and inputs[-1] is None:
+            inputs = inputs[:-1]
         node = ir.Node(domain, op_type, inputs, attrs, num_outputs=len(like))
         # The anchor's name tells which layer this is, and goes on telling it.
         node.name = self._editor.fresh_name(f"{self._base}/{op_type}")

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 from infopt.passes.fusion._fusion import Builder
-from infopt.passes.matching import produced_by, rank
+from infopt.passes.matching import produced_by
 from infopt.passes.sizes import Sizes
 from infopt.passes.sizes.known import Dim
 
@@ -15,13 +15,13 @@ HEADS_FIRST = (0, 2, 1, 3)
 """(batch, sequence, heads, size of a head) ↔ (batch, heads, sequence, size of a head)."""
 
 
-def transposed(value: ir.Value | None) -> tuple[ir.Value, tuple[int, ...]] | None:
+def transposed(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Value, tuple[int, ...]] | None:
     """The input and the permutation of the Transpose that computes ``value``."""
     node = produced_by(value, "Transpose")
     if node is None or node.inputs[0] is None:
         return None
     source = node.inputs[0]
-    count = rank(source)
+    count = sizes.rank(source)
     if "perm" in node.attributes:
         return source, tuple(node.attributes["perm"].as_ints())
     return None if count is None else (source, tuple(range(count))[::-1])
@@ -32,15 +32,15 @@ def split(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Value, int] | None:
 
     ``value`` is (batch, heads, sequence, size), by a Reshape and a Transpose.
     """
-    found = transposed(value)
+    found = transposed(value, sizes)
     if found is None or found[1] != HEADS_FIRST:
         return None
     reshape = produced_by(found[0], "Reshape")
-    if reshape is None or reshape.inputs[0] is None or rank(reshape.inputs[0]) != 3:
+    if reshape is None or reshape.inputs[0] is None or sizes.rank(reshape.inputs[0]) != 3:
         return None
     x, parts = reshape.inputs[0], found[0]
     heads, length = sizes.number(parts, 2), sizes.number(parts, 3)
-    if rank(parts) != 4 or heads is None or length is None:
+    if sizes.rank(parts) != 4 or heads is None or length is None:
         return None
     if sizes.number(x, 2) != heads * length:
         return None
@@ -65,7 +65,7 @@ def merged(value: ir.Value, sizes: Sizes) -> ir.Value | None:
     joined = reshape.outputs[0]
     heads, length = sizes.number(value, 1), sizes.number(value, 3)
     if (
-        rank(joined) != 3
+        sizes.rank(joined) != 3
         or heads is None
         or length is None
         or sizes.number(joined, 2) != heads * length
@@ -88,7 +88,7 @@ def unflattened(value: ir.Value | None, sizes: Sizes) -> ir.Value | None:
     """``x`` of shape (batch, heads, rows, columns) if the first two are one axis of ``value``."""
     node = produced_by(value, "Reshape")
     x = None if node is None else node.inputs[0]
-    if value is None or x is None or rank(x) != 4 or rank(value) != 3:
+    if value is None or x is None or sizes.rank(x) != 4 or sizes.rank(value) != 3:
         return None
     return x if sizes.agree(value, 1, x, 2) and sizes.agree(value, 2, x, 3) else None
 
@@ -102,7 +102,9 @@ def grouped(value: ir.Value, sizes: Sizes) -> ir.Value:
     expand = None if reshape is None else produced_by(reshape.inputs[0], "Expand")
     unsqueeze = None if expand is None else produced_by(expand.inputs[0], "Unsqueeze")
     x = None if unsqueeze is None else unsqueeze.inputs[0]
-    if expand is None or unsqueeze is None or x is None or rank(x) != 4 or rank(value) != 4:
+    if expand is None or unsqueeze is None or x is None:
+        return value
+    if (sizes.rank(x), sizes.rank(value)) != (4, 4):
         return value
     before, repeated, after = sizes.shape(x), sizes.shape(expand.outputs[0]), sizes.shape(value)
     inserted = sizes.shape(unsqueeze.outputs[0])

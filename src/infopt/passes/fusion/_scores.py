@@ -11,7 +11,7 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.passes.fusion._fusion import Builder
 from infopt.passes.fusion._heads import transposed, unflattened
-from infopt.passes.matching import either_way, produced_by, rank, scalar, with_scalar
+from infopt.passes.matching import either_way, produced_by, scalar, with_scalar
 from infopt.passes.sizes import Sizes
 
 BAN = -1e4
@@ -92,17 +92,18 @@ def _product(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
     left, right = node.inputs[0], node.inputs[1]
     if left is None or right is None or queries.constant_tensor(right) is not None:
         return None
-    if (rank(left), rank(right)) not in ((4, 4), (3, 3)):
-        return f"the scores have rank {rank(node.outputs[0])}, not 4 with an axis for the heads"
-    q, scale_q = _unscaled(left)
-    k, scale_k = _unscaled(right)
-    found = transposed(k)
+    if (sizes.rank(left), sizes.rank(right)) not in ((4, 4), (3, 3)):
+        count = sizes.rank(node.outputs[0])
+        return f"the scores have rank {count}, not 4 with an axis for the heads"
+    q, scale_q = _unscaled(left, sizes)
+    k, scale_k = _unscaled(right, sizes)
+    found = transposed(k, sizes)
     if found is None:
         result = Scores(q, k, None, factor * scale_q * scale_k)
     else:
-        source, scale = _unscaled(found[0])
+        source, scale = _unscaled(found[0], sizes)
         result = Scores(q, source, found[1], factor * scale_q * scale_k * scale)
-    return result if rank(left) == 4 else _with_heads(result, sizes)
+    return result if sizes.rank(left) == 4 else _with_heads(result, sizes)
 
 
 def _with_heads(found: Scores, sizes: Sizes) -> Scores | str:
@@ -141,31 +142,31 @@ def _split_again(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | N
     return dataclasses.replace(found, masks=tuple(masks), flat=False)
 
 
-def _unscaled(value: ir.Value) -> tuple[ir.Value, float]:
+def _unscaled(value: ir.Value, sizes: Sizes) -> tuple[ir.Value, float]:
     """``x`` and ``s`` of ``x * s``, or ``value`` and 1."""
     number = 1.0
     while True:
         node = produced_by(value, "Mul", "Div")
-        found = None if node is None else _scaled(node)
+        found = None if node is None else _scaled(node, sizes)
         if found is None:
             return value, number
         value, number = found[0], number * found[1]
 
 
-def _scaled(node: ir.Node) -> tuple[ir.Value, float] | None:
+def _scaled(node: ir.Node, sizes: Sizes) -> tuple[ir.Value, float] | None:
     """``x`` and ``s`` if ``node`` computes ``x * s`` and ``s`` does not raise the rank."""
     if node.op_type == "Div":
         divisor, x = scalar(node.inputs[1]), node.inputs[0]
         found = None if not divisor or x is None else (x, 1 / divisor)
     else:
         found = with_scalar(node)
-    if found is None or rank(found[0]) != rank(node.outputs[0]):
+    if found is None or sizes.rank(found[0]) != sizes.rank(node.outputs[0]):
         return None
     return found
 
 
 def _scaling(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
-    found = _scaled(node)
+    found = _scaled(node, sizes)
     if found is None:
         return None
     tanh = produced_by(found[0], "Tanh")
@@ -188,7 +189,7 @@ def _sum(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
     for inside, mask in either_way(node):
         found = _peel(inside, factor, sizes)
         if isinstance(found, Scores):
-            if rank(inside) != rank(node.outputs[0]):
+            if sizes.rank(inside) != sizes.rank(node.outputs[0]):
                 return "a mask raises the rank of the scores"
             return dataclasses.replace(found, masks=(*found.masks, Added(mask, factor)))
         reason = reason or found

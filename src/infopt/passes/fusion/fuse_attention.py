@@ -12,7 +12,7 @@ from infopt.ir import queries
 from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
 from infopt.passes.fusion._heads import grouped, length_of, unflattened
 from infopt.passes.fusion._scores import Scores, scores, write_mask
-from infopt.passes.matching import is_read_outside, produced_by, rank, scalar
+from infopt.passes.matching import is_read_outside, produced_by, scalar
 from infopt.passes.sizes import Sizes
 
 RULE = "attention"
@@ -59,8 +59,8 @@ class FuseAttention(Fusion):
             if unflattened(flat.outputs[0], sizes) is None:
                 return Miss(RULE, "the attention weights are reshaped")
             value = unflattened(value, sizes)
-        if value is None or rank(value) != 4 or found.flat:
-            return Miss(RULE, f"the values have rank {rank(node.inputs[1])}, not 4")
+        if value is None or sizes.rank(value) != 4 or found.flat:
+            return Miss(RULE, f"the values have rank {sizes.rank(node.inputs[1])}, not 4")
         return _raise(node, softmax, found, value, sizes)
 
 
@@ -137,12 +137,12 @@ def _raise(node: ir.Node, softmax: ir.Node, found: Scores, value: ir.Value, size
             keys,
             values,
             mask,
-            like=node.outputs[0] if rank(node.outputs[0]) == 4 else None,
+            like=node.outputs[0] if sizes.rank(node.outputs[0]) == 4 else None,
             scale=float(np.float32(found.scale)),
             softcap=float(np.float32(found.softcap)) or None,
             softmax_precision=int(wider) if wider is not None and wider != dtype else None,
         )
-        if rank(node.outputs[0]) == 4:
+        if sizes.rank(node.outputs[0]) == 4:
             return result
         sides = [length_of(to, sizes, q, 2), length_of(to, sizes, values, 3)]
         target = to.op("Concat", to.constant(np.array([-1]), "rest"), *sides, axis=0)
@@ -171,7 +171,7 @@ def _spread(to: Builder, mask: ir.Value, q: ir.Value, sizes: Sizes) -> ir.Value:
     The specification lets it be broadcast there; ONNX Runtime's kernel for processors does not.
     """
     length, own = sizes.shape(q), sizes.shape(mask)
-    count = rank(mask)
+    count = sizes.rank(mask)
     if count is not None and count >= 2 and length is not None:
         if own is not None and own[-2] == length[2]:
             return mask

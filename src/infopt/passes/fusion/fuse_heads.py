@@ -11,7 +11,7 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
 from infopt.passes.fusion._heads import merged, split
-from infopt.passes.matching import input_at, is_read_outside, produced_by, rank
+from infopt.passes.matching import input_at, is_read_outside, produced_by
 from infopt.passes.sizes import Sizes
 
 RULE = "heads"
@@ -45,7 +45,7 @@ class FuseHeads(Fusion):
 
     def look(self, node: ir.Node, sizes: Sizes) -> Answer:
         values = [input_at(node, index) for index in range(3)]
-        if any(rank(value) != 4 for value in values) or len(node.outputs) > 1:
+        if any(sizes.rank(value) != 4 for value in values) or len(node.outputs) > 1:
             return None
         if any(input_at(node, index) is not None for index in (4, 5)):
             return None

@@ -17,7 +17,6 @@ from infopt.passes.matching import (
     input_at,
     is_read_outside,
     produced_by,
-    rank,
     with_scalar,
 )
 from infopt.passes.sizes import Sizes
@@ -60,8 +59,8 @@ class FuseRotaryEmbedding(Fusion):
 
 
 def _rotary(node: ir.Node, x: ir.Value, cos: ir.Value, sin: ir.Value, sizes: Sizes) -> Answer:
-    if rank(x) != 4:
-        return Miss(RULE, f"it has rank {rank(x)}, not 4 with an axis for the heads")
+    if sizes.rank(x) != 4:
+        return Miss(RULE, f"it has rank {sizes.rank(x)}, not 4 with an axis for the heads")
     caches = [_cache(value, x, sizes) for value in (cos, sin)]
     found = [cache for cache in caches if not isinstance(cache, str)]
     if len(found) < 2:
@@ -77,7 +76,7 @@ def _rotary(node: ir.Node, x: ir.Value, cos: ir.Value, sin: ir.Value, sizes: Siz
 def _rotated(value: ir.Value, sizes: Sizes) -> ir.Value | None:
     """``x`` if ``value`` is its second half, negated, before its first half."""
     concat = produced_by(value, "Concat")
-    if concat is None or len(concat.inputs) != 2 or not _on_last_axis(concat):
+    if concat is None or len(concat.inputs) != 2 or not _on_last_axis(concat, sizes):
         return None
     negated = produced_by(concat.inputs[0], "Neg")
     if negated is None:
@@ -110,7 +109,7 @@ def _part(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Value, int, int] | N
     if steps is not None and steps.entries != (1,):
         return None
     start, end, axis = (int(str(bound.entries[0])) for bound in bounds if bound is not None)
-    if axis not in (-1, (rank(x) or 0) - 1):
+    if axis not in (-1, (sizes.rank(x) or 0) - 1):
         return None
     start, end, _ = slice(start, end).indices(length)
     return x, start, end
@@ -120,7 +119,7 @@ def _piece(
     node: ir.Node, value: ir.Value | None, x: ir.Value, length: int, sizes: Sizes
 ) -> tuple[ir.Value, int, int] | None:
     count = len(node.outputs)
-    if not _on_last_axis(node):
+    if not _on_last_axis(node, sizes):
         return None
     given = sizes.content(input_at(node, 1))
     if given is not None and given.known:
@@ -134,19 +133,19 @@ def _piece(
     return x, start, start + lengths[index]
 
 
-def _on_last_axis(node: ir.Node) -> bool:
+def _on_last_axis(node: ir.Node, sizes: Sizes) -> bool:
     axis = queries.attribute(node, "axis", 0)
-    return axis == -1 or axis == (rank(node.inputs[0]) or 0) - 1
+    return axis == -1 or axis == (sizes.rank(node.inputs[0]) or 0) - 1
 
 
 def _cache(value: ir.Value, x: ir.Value, sizes: Sizes) -> Write | str:
     """Writes the sines or cosines without an axis for the heads, one half; or why not."""
     unsqueeze = produced_by(value, "Unsqueeze")
-    count = rank(value)
+    count = sizes.rank(value)
     if unsqueeze is not None and count == 4 and unsqueeze.inputs[0] is not None:
         axes = sizes.content(input_at(unsqueeze, 1))
         inner = unsqueeze.inputs[0]
-        if axes is not None and axes.entries in ((1,), (-3,)) and rank(inner) == 3:
+        if axes is not None and axes.entries in ((1,), (-3,)) and sizes.rank(inner) == 3:
             return _half(inner, sizes) or "the halves of its sines or cosines are not the same"
     if count is None or not 2 <= count <= 4:
         return f"its sines or cosines have rank {count}"
@@ -181,10 +180,12 @@ def _half(value: ir.Value, sizes: Sizes) -> Write | None:
     if node.op_type == "Concat":
         twice = len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]
         first = node.inputs[0]
-        return (lambda _: first) if twice and _on_last_axis(node) else None
+        return (lambda _: first) if twice and _on_last_axis(node, sizes) else None
     scaled = with_scalar(node) if node.op_type in ("Mul", "Div") else None
     source = node.inputs[0] if scaled is None else scaled[0]
-    if node.op_type in ("Mul", "Div") and (scaled is None or rank(source) != rank(value)):
+    if node.op_type in ("Mul", "Div") and scaled is None:
+        return None
+    if scaled is not None and sizes.rank(source) != sizes.rank(value):
         return None
     if node.op_type not in ("Cos", "Sin", "Cast", "Mul", "Div", "Gather", "Unsqueeze", "Slice"):
         return None
@@ -204,7 +205,7 @@ def _half(value: ir.Value, sizes: Sizes) -> Write | None:
 
 def _keeps_last_axis(node: ir.Node, sizes: Sizes) -> bool:
     """Whether an operator that moves elements leaves those along the last axis where they are."""
-    count = rank(node.inputs[0])
+    count = sizes.rank(node.inputs[0])
     if node.op_type == "Gather":
         return count is not None and count > 1 and queries.attribute(node, "axis", 0) == 0
     if node.op_type in ("Unsqueeze", "Slice"):
@@ -230,7 +231,7 @@ def _half_of_table(value: ir.Value, tensor: ir.TensorProtocol) -> Write | None:
 def _partial(node: ir.Node, sizes: Sizes) -> Answer:
     """The first part of each head rotated, and the rest as it was."""
     rotary = produced_by(node.inputs[0], "RotaryEmbedding")
-    if rotary is None or len(node.inputs) != 2 or not _on_last_axis(node):
+    if rotary is None or len(node.inputs) != 2 or not _on_last_axis(node, sizes):
         return None
     first, rest = _part(rotary.inputs[0], sizes), _part(node.inputs[1], sizes)
     if first is None or rest is None or first[0] is not rest[0]:

@@ -40,6 +40,11 @@ class Sizes(Known):
         if content is not None:
             self.learn_content(output, content)
 
+    def rank(self, value: ir.Value | None) -> int | None:
+        """The number of axes of ``value``, if it is known."""
+        shape = self.shape(value)
+        return None if shape is None else len(shape)
+
     def number(self, value: ir.Value | None, axis: int) -> int | None:
         """The size of one axis (negative ones count from the end), if it is a known number."""
         shape = self.shape(value)

@@ -14,6 +14,10 @@ from tests.support.models import assert_same, feeds, parse, run
 RAISING = {name: cls for name, cls in PASSES.items() if issubclass(cls, Fusion)}
 
 
+def _scaled(array: np.ndarray, taken: bool, scale: float) -> np.ndarray:
+    return np.full(array.shape, taken) if array.dtype == bool else array * np.float32(scale)
+
+
 @pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
 @pytest.mark.parametrize("taken", [True, False])
 @pytest.mark.parametrize("name", RAISING)
@@ -23,10 +27,7 @@ def test_golden_cases_compute_the_same(name: str, taken: bool, scale: float) -> 
         before = parse(golden.Case.read(path).parts["model"])
         after = before.clone()
         raised += len(RAISING[name]().call(after).journal.changes)
-        inputs = {
-            key: np.array(taken) if array.dtype == bool else np.multiply(array, np.float32(scale))
-            for key, array in feeds(before).items()
-        }
+        inputs = {key: _scaled(array, taken, scale) for key, array in feeds(before).items()}
         assert_same(run(before, inputs), run(after, inputs), RAISING[name])
     assert raised
 
