@@ -45,7 +45,9 @@ computed anew from the activations. It is narrow, so that time goes into nodes, 
 *Time* is that of clean-up and raising together, in memory; import, verification and writing are
 not in it. Figures are medians over several rounds; in each round all sizes are timed once, in
 shuffled order. *Growth* is time / (n · log n), relative to the smallest model: 1 and less means
-that time grows no faster than n · log n. Passes that run several times are added up."""
+that time grows no faster than n · log n. Passes that run several times are added up. A growth a
+little over 1 in a pass that only walks over the nodes is that of a graph leaving the processor's
+caches: from 30,000 to 60,000 nodes the time per node stays nearly the same."""
 
 
 def encoder(nodes: int) -> onnx.ModelProto:

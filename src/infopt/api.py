@@ -119,7 +119,7 @@ def optimize(
     destination = Path(output) if output is not None else _default_output(source)
 
     with _interruptible(), engines.staging(destination) as rooms:
-        on_event(Event("import", _name(source)))
+        on_event(Event("import", record.name(source)))
         imported = import_model(source, wishes)
         model = imported.model
         origin = record.origin(imported)
@@ -133,7 +133,7 @@ def optimize(
             )
 
         trace, raised = _run(passes, model, expected, on_event)
-        fusions.insist(raised, _name(source))
+        fusions.insist(raised, record.name(source))
 
         on_event(Event("compile", aim.name))
         backend.compile(model, rooms.payload)
@@ -289,8 +289,9 @@ def benchmark(
     with _interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
         sessions = {}
         for number, subject in enumerate(subjects):
-            on_event(Event("import", _name(subject)))
-            label = _name(subject) if _name(subject) not in sessions else f"{_name(subject)} again"
+            name = record.name(subject)
+            on_event(Event("import", name))
+            label = f"{name} again" if name in sessions else name
             sessions[label] = _session(subject, Path(scratch) / str(number), options)
         first = next(iter(sessions.values()))
         model = import_model(_model_file(subjects[0])).model
@@ -362,12 +363,9 @@ def _shapes(shapes: Shapes) -> shapes_.Shapes:
     }
 
 
-def _name(source: object) -> str:
-    return str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__
-
-
 def _default_output(source: object) -> Path:
-    return Path(f"{Path(_name(source)).resolve().stem or 'model'}.engine")  # `.` has a name, too
+    stem = Path(record.name(source)).resolve().stem  # `.` has a name, too
+    return Path(f"{stem or 'model'}.engine")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,7 +73,7 @@ def inspect(
     model = _model(source, kind, engine, import_options)
     counted, unknown = _cost(model, shapes or {})
     return Inspection(
-        name=_name(source),
+        name=record.name(source),
         kind=kind,
         model=model,
         producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
@@ -127,11 +126,7 @@ def inspect_fusions(
     model = import_model(inside, import_options).model
     before = queries.count_nodes(model)
     _, found = fusions.run(Pipeline((*cleanup(), *raising())), model, expected=expected)
-    return FusionInspection(_name(source), before, queries.count_nodes(model), found)
-
-
-def _name(source: object) -> str:
-    return str(source) if isinstance(source, str | os.PathLike) else type(source).__name__
+    return FusionInspection(record.name(source), before, queries.count_nodes(model), found)
 
 
 def _model(

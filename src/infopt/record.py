@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,11 @@ import onnx_ir as ir
 from infopt.engine import TensorSpec
 from infopt.importers import Imported
 from infopt.ir import digest, files, queries
+
+
+def name(source: object) -> str:
+    """What a person calls a source: its path or id, else what it is."""
+    return str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__
 
 
 def origin(imported: Imported) -> dict[str, Any]:

@@ -111,7 +111,7 @@ Answer = Found | Miss | None
 
 @dataclasses.dataclass(frozen=True)
 class Fusion(Pass):
-    """Base of the raising passes: implement :meth:`look`."""
+    """Base of the raising passes, ``fuse-`` and the operator they make: implement :meth:`look`."""
 
     preserves: ClassVar[Preserves] = Preserves.ROUNDING
     tolerance: ClassVar[float] = 1e-5
