@@ -6,12 +6,13 @@ import argparse
 import dataclasses
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from benchmarks.coverage import page
-from benchmarks.coverage.families import FAMILIES, Cell, cells
-from benchmarks.coverage.matrix import evaluate
+from benchmarks.coverage.families import FAMILIES, cells
+from benchmarks.coverage.matrix import evaluate_by_name
 from infopt import provenance
 
 
@@ -25,7 +26,9 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
-        for result in pool.map(_evaluate, [(cell.name, options.cache) for cell in chosen]):
+        names = [cell.name for cell in chosen]
+        for cell_result in pool.map(evaluate_by_name, names, repeat(options.cache)):
+            result = dataclasses.asdict(cell_result)
             results.append(result)
             found, expected = sum(result["found"].values()), sum(result["expected"].values())
             what = result["error"] or f"{found}/{expected}  {result['difference']:.0e}"
@@ -36,16 +39,6 @@ def main() -> None:
     print(f"{found} of {expected} sites")
     if not options.only:
         page.write({"versions": _versions(), "cells": results})
-
-
-def _evaluate(job: tuple[str, Path]) -> dict[str, Any]:
-    name, cache = job
-    return dataclasses.asdict(evaluate(find(name), cache))
-
-
-def find(name: str) -> Cell:
-    """The cell of this name."""
-    return next(cell for family in FAMILIES for cell in cells(family) if cell.name == name)
 
 
 def _versions() -> dict[str, str]:

@@ -70,6 +70,11 @@ def cells(family: Family) -> list[Cell]:
     ]
 
 
+def find(name: str) -> Cell:
+    """The cell of this name."""
+    return next(cell for family in FAMILIES for cell in cells(family) if cell.name == name)
+
+
 def build(family: Family, attention: str) -> torch.nn.Module:
     """The model, in evaluation mode, with weights that depend on nothing but the family."""
     import torch

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from benchmarks.coverage.exports import Export, ExportError, export
-from benchmarks.coverage.families import FOLDED, Cell
+from benchmarks.coverage.families import FOLDED, Cell, find
 from infopt.importers import import_model
 from infopt.ir import files, queries
 from infopt.pipeline import PassRun, Pipeline
@@ -43,6 +43,11 @@ class Result:
     def complete(self) -> bool:
         """Whether every expected site was raised."""
         return not self.error and dict(self.found) == dict(self.expected)
+
+
+def evaluate_by_name(name: str, cache: Path) -> Result:
+    """:func:`evaluate`, for another process."""
+    return evaluate(find(name), cache)
 
 
 def evaluate(cell: Cell, cache: Path) -> Result:

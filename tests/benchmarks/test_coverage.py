@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.coverage import page
-from benchmarks.coverage.__main__ import find
-from benchmarks.coverage.families import FAMILIES, cells
+from benchmarks.coverage.families import FAMILIES, cells, find
 from benchmarks.coverage.matrix import evaluate
 
 DOCUMENT: dict[str, Any] = json.loads(page.JSON.read_text())
