@@ -14,11 +14,14 @@ from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_gelu import FuseGelu
+from infopt.passes.fusion.fuse_gemm import FuseGemm
 from infopt.passes.fusion.fuse_heads import FuseHeads
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
 from infopt.passes.fusion.fuse_swish import FuseSwish
+from infopt.passes.fusion.pack_projections import PackProjections
+from infopt.passes.fusion.sink_reshapes import SinkReshapes
 
 _ALL: tuple[type[Pass], ...] = (
     InlineFunctions,
@@ -33,6 +36,9 @@ _ALL: tuple[type[Pass], ...] = (
     FuseAttention,
     FuseRotaryEmbedding,
     FuseHeads,
+    PackProjections,
+    FuseGemm,
+    SinkReshapes,
     FuseGelu,
     FuseLayerNormalization,
     FuseRmsNormalization,

@@ -288,7 +288,12 @@ def _swap_of_last_two(node: ir.Node, transpose: ir.Node, sizes: Sizes) -> Propos
     after = sizes.shape(node.outputs[0])
     if source is None or before is None or between is None or after is None or len(before) < 3:
         return None
-    if between[-2:] != before[-2:] or after != (*before[:-2], before[-1], before[-2]):
+    wanted = (*before[:-2], before[-1], before[-2])
+    if between[-2:] != before[-2:] or len(after) != len(wanted):
+        return None
+    others = [pair for pair in zip(after, wanted, strict=True) if pair[0] != pair[1]]
+    # The elements are as many, so one size follows from the others.
+    if len(others) > 1 or any(isinstance(a, int) and isinstance(b, int) for a, b in others):
         return None
     rank = len(before)
     perm = [*range(rank - 2), rank - 1, rank - 2]

@@ -213,6 +213,16 @@ def _attention(known: Known, node: ir.Node) -> Shape:
     return [*q[:3], v[3]]
 
 
+def _gemm(known: Known, node: ir.Node) -> Shape:
+    a, b = known.shape(input_at(node, 0)), known.shape(input_at(node, 1))
+    if a is None or b is None:
+        return None
+    return [
+        a[1 if attribute(node, "transA", 0) else 0],
+        b[0 if attribute(node, "transB", 0) else 1],
+    ]
+
+
 SHAPES: dict[str, Callable[[Known, ir.Node], Shape]] = {
     **dict.fromkeys(
         operators("""
@@ -240,6 +250,7 @@ SHAPES: dict[str, Callable[[Known, ir.Node], Shape]] = {
     "Concat": _concat_shape,
     "Expand": _expand,
     "Gather": _gather_shape,
+    "Gemm": _gemm,
     "GatherElements": _gathered_elements,
     "MatMul": _matmul,
     "Range": _range,
