@@ -16,7 +16,7 @@ from benchmarks.coverage.families import FOLDED, Cell, find
 from infopt.importers import import_model
 from infopt.ir import files, queries
 from infopt.pipeline import PassRun, Pipeline
-from infopt.presets import cleanup, raising
+from infopt.presets import cleanup, raising, tidying
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def evaluate(cell: Cell, cache: Path) -> Result:
     model = import_model(exported.model).model
     Pipeline(cleanup()).run(model)
     before = queries.count_nodes(model)
-    trace = Pipeline((*raising(), *cleanup())).run(model)
+    trace = Pipeline((*raising(), *tidying())).run(model)
     found = _found(model, expected)
     return Result(
         cell.name,

@@ -15,11 +15,15 @@ from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_gelu import FuseGelu
+from infopt.passes.fusion.fuse_gemm import FuseGemm
 from infopt.passes.fusion.fuse_heads import FuseHeads
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
+from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
 from infopt.passes.fusion.fuse_swish import FuseSwish
+from infopt.passes.fusion.pack_projections import PackProjections
+from infopt.passes.fusion.sink_reshapes import SinkReshapes
 from infopt.pipeline import Pipeline, Repeat, Step
 
 PRECISIONS = ("fp32",)
@@ -37,7 +41,15 @@ def preset(backend: Backend, precision: str = "fp32") -> Pipeline:
             f"there is no precision {precision!r}{nearest(precision, PRECISIONS)}; "
             f"known: {', '.join(PRECISIONS)}"
         )
-    return Pipeline((*cleanup(), *backend.legalization()))
+    return Pipeline(
+        (
+            *cleanup(),
+            *raising(),
+            # Raising leaves shape arithmetic that nothing reads any more, and equal constants.
+            *tidying(),
+            *backend.legalization(),
+        )
+    )
 
 
 def cleanup() -> tuple[Step, ...]:
@@ -51,6 +63,13 @@ def cleanup() -> tuple[Step, ...]:
         EliminateDeadCode(),
         # Equal weights first, so that equal subexpressions over them are seen as equal.
         DeduplicateInitializers(),
+        *tidying(),
+    )
+
+
+def tidying() -> tuple[Step, ...]:
+    """What a model goes through again whenever it was rewritten."""
+    return (
         Repeat(
             (
                 # Known shapes turn shape arithmetic into constants …
@@ -86,9 +105,19 @@ def raising() -> tuple[Step, ...]:
         FuseRotaryEmbedding(),
         # … where the operators can do that themselves.
         FuseHeads(),
+        # Three products of one input while they still stand beside the attention.
+        PackProjections(),
         # The longer pattern first: its tanh form holds powers and products of x, as many a
         # shorter one does.
         FuseGelu(),
         # The shortest pattern, a Sigmoid and a Mul, takes what is left.
         FuseSwish(),
+        # Last what works row by row: every activation and normalization is one node by now …
+        FuseGemm(),
+        # … so that the reshapes around two neighbouring layers meet …
+        SinkReshapes(),
+        # … and disappear, which brings sums beside the products …
+        *tidying(),
+        # … that can take them in.
+        FuseResidual(),
     )

@@ -17,6 +17,7 @@ from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_gemm import FuseGemm
 from infopt.passes.fusion.fuse_heads import FuseHeads
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
+from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
 from infopt.passes.fusion.fuse_swish import FuseSwish
@@ -39,6 +40,7 @@ _ALL: tuple[type[Pass], ...] = (
     PackProjections,
     FuseGemm,
     SinkReshapes,
+    FuseResidual,
     FuseGelu,
     FuseLayerNormalization,
     FuseRmsNormalization,
