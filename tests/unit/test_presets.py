@@ -5,7 +5,7 @@ from infopt.presets import cleanup, raising
 
 
 def test_every_raising_pass_has_its_place() -> None:
-    placed = [a_pass.name for a_pass in Pipeline(raising()).passes()]
+    placed = [p.name for p in Pipeline(raising()).passes() if isinstance(p, Fusion)]
     assert sorted(placed) == sorted(n for n, cls in PASSES.items() if issubclass(cls, Fusion))
 
 

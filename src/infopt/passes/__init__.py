@@ -23,6 +23,7 @@ from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
 from infopt.passes.fusion.fuse_swish import FuseSwish
 from infopt.passes.fusion.pack_projections import PackProjections
 from infopt.passes.fusion.sink_reshapes import SinkReshapes
+from infopt.passes.legalization.lower_swish import LowerSwish
 
 _ALL: tuple[type[Pass], ...] = (
     InlineFunctions,
@@ -41,6 +42,7 @@ _ALL: tuple[type[Pass], ...] = (
     FuseGemm,
     SinkReshapes,
     FuseResidual,
+    LowerSwish,
     FuseGelu,
     FuseLayerNormalization,
     FuseRmsNormalization,

@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
-from infopt.passes.fusion._fusion import Builder
 from infopt.passes.matching import produced_by
+from infopt.passes.rewriting import Builder
 from infopt.passes.sizes import Sizes
 from infopt.passes.sizes.known import Dim
 

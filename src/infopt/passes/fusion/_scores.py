@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
-from infopt.passes.fusion._fusion import Builder
 from infopt.passes.fusion._heads import transposed, unflattened
 from infopt.passes.matching import either_way, produced_by, scalar, with_scalar
+from infopt.passes.rewriting import Builder
 from infopt.passes.sizes import Sizes
 
 BAN = -1e4

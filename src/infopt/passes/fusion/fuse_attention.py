@@ -9,10 +9,11 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
-from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
+from infopt.passes.fusion._fusion import Fusion
 from infopt.passes.fusion._heads import grouped, length_of, unflattened
 from infopt.passes.fusion._scores import Scores, scores, write_mask
 from infopt.passes.matching import is_read_outside, produced_by, scalar
+from infopt.passes.rewriting import Answer, Builder, Found, Miss
 from infopt.passes.sizes import Sizes
 
 RULE = "attention"

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from infopt.passes.fusion._fusion import Answer, Found, Fusion, Miss
+from infopt.passes.fusion._fusion import Fusion
 from infopt.passes.matching import (
     HALF_TOLERANCE,
     SCALAR_TOLERANCE,
@@ -19,6 +19,7 @@ from infopt.passes.matching import (
     scalar,
     with_scalar,
 )
+from infopt.passes.rewriting import Answer, Found, Miss
 from infopt.passes.sizes import Sizes
 
 

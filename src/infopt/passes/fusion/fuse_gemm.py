@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
+from infopt.passes.fusion._fusion import Fusion
 from infopt.passes.fusion._heads import length_of
 from infopt.passes.fusion._linear import Linear, linear
+from infopt.passes.rewriting import Answer, Builder, Found, Miss
 from infopt.passes.sizes import Sizes
 
 RULE = "gemm"

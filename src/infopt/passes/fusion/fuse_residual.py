@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
-from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
+from infopt.passes.fusion._fusion import Fusion
 from infopt.passes.matching import either_way, input_at, is_read_outside, produced_by
+from infopt.passes.rewriting import Answer, Builder, Found, Miss
 from infopt.passes.sizes import Sizes
 
 RULE = "residual"

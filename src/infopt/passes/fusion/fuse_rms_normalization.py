@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
+from infopt.passes.fusion._fusion import Fusion
 from infopt.passes.fusion._normalization import centered, channels, following, normalized
+from infopt.passes.rewriting import Answer, Builder, Found, Miss
 from infopt.passes.sizes import Sizes
 
 

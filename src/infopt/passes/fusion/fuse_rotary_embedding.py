@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
-from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion, Miss
+from infopt.passes.fusion._fusion import Fusion
 from infopt.passes.fusion._heads import length_of
 from infopt.passes.matching import (
     either_way,
@@ -19,6 +19,7 @@ from infopt.passes.matching import (
     produced_by,
     with_scalar,
 )
+from infopt.passes.rewriting import Answer, Builder, Found, Miss
 from infopt.passes.sizes import Sizes
 
 RULE = "rotary-embedding"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from infopt.passes.fusion._fusion import Answer, Found, Fusion, Miss
+from infopt.passes.fusion._fusion import Fusion
 from infopt.passes.matching import (
     either_way,
     is_read_outside,
@@ -15,6 +15,7 @@ from infopt.passes.matching import (
     produced_by,
     with_scalar,
 )
+from infopt.passes.rewriting import Answer, Found, Miss
 from infopt.passes.sizes import Sizes
 
 

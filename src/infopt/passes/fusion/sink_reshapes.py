@@ -11,8 +11,9 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.passes.base import Preserves
 from infopt.passes.editing import operators
-from infopt.passes.fusion._fusion import Answer, Builder, Found, Fusion
+from infopt.passes.fusion._fusion import Fusion
 from infopt.passes.matching import produced_by
+from infopt.passes.rewriting import Answer, Builder, Found
 from infopt.passes.sizes import Sizes
 
 RULE = "sink-reshape"

@@ -1,0 +1,1 @@
+"""Legalization: standard operators in the form that a runtime runs fastest."""
