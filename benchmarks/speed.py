@@ -108,12 +108,12 @@ def measure(
     for batch in BATCHES:
         feeds = model.feeds(batch, model.sizes[0], rng)
         share = seconds / sessions
-        against = functools.partial(_pairs, functools.partial(originally, feeds), seconds=share)
+        against = functools.partial(pairs, functools.partial(originally, feeds), seconds=share)
         original_s, engine_s = against(functools.partial(as_engine, feeds), count=sessions)
         once, again = against(functools.partial(originally, feeds), count=(sessions + 1) // 2)
-        noise = noise_floor(_relative(once, once), _relative(again, once))
+        noise = noise_floor(relative(once, once), relative(again, once))
         ratio = ratio_of_medians(
-            _relative(original_s, original_s), _relative(engine_s, original_s), noise=noise
+            relative(original_s, original_s), relative(engine_s, original_s), noise=noise
         )
         speeds.append(
             Speed(batch, summarize(sum(original_s, ())), summarize(sum(engine_s, ())), ratio)
@@ -127,7 +127,7 @@ Maker = Callable[[], Callable[[], object]]
 """Makes a session and binds its inputs."""
 
 
-def _pairs(
+def pairs(
     make_first: Maker, make_second: Maker, *, count: int, seconds: float
 ) -> tuple[Series, Series]:
     """Time pairs of new sessions, one pair after the other, in alternating order of creation.
@@ -148,7 +148,7 @@ def _pairs(
     return first, second
 
 
-def _relative(series: Series, baseline: Series) -> list[float]:
+def relative(series: Series, baseline: Series) -> list[float]:
     """All calls as multiples of the median call of the baseline's session in the same pair."""
     return [
         second / float(np.median(base))

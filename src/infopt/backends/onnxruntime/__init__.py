@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from infopt.backends.base import Backend, RunOptions, Session
-from infopt.backends.onnxruntime import runtime
+from infopt.backends.onnxruntime import choices, runtime
 from infopt.backends.onnxruntime.opsets import at_runnable_opset
 from infopt.backends.onnxruntime.session import OrtSession
 from infopt.errors import UnavailableError
@@ -27,27 +27,34 @@ class OnnxRuntimeBackend(Backend):
     """
 
     def legalization(self) -> tuple[Pass, ...]:
-        return ()
+        return choices.legalization(self.target.provider)
 
     def compile(self, model: ir.Model, directory: Path) -> None:
         files.write_onnx(at_runnable_opset(model, self.target), directory)
 
     def load(self, directory: Path, options: RunOptions) -> Session:
-        return self._open(directory / files.MODEL_FILE, options, hold_names=True)
+        return self._open(directory / files.MODEL_FILE, options, as_engine=True)
 
     def open_model(self, model_file: Path, options: RunOptions) -> Session:
-        return self._open(model_file, options, hold_names=False)
+        return self._open(model_file, options, as_engine=False)
 
-    def _open(self, model_file: Path, options: RunOptions, *, hold_names: bool) -> Session:
+    def _open(self, model_file: Path, options: RunOptions, *, as_engine: bool) -> Session:
         reason = self.unavailable()
         if reason is not None:
             raise UnavailableError(reason)
-        return OrtSession(model_file, self.target.provider, options, hold_names=hold_names)
+        return OrtSession(
+            model_file,
+            self.target.provider,
+            options,
+            hold_names=as_engine,
+            without=choices.disabled_optimizers(self.target.provider) if as_engine else (),
+        )
 
     def simulate(self, directory: Path, options: RunOptions) -> Session:
         if self.target.provider != _CPU:
             options = dataclasses.replace(options, provider_options={})
-        return OrtSession(directory / files.MODEL_FILE, _CPU, options)
+        without = choices.disabled_optimizers(self.target.provider)
+        return OrtSession(directory / files.MODEL_FILE, _CPU, options, without=without)
 
     def reference(self, model_file: Path, options: RunOptions) -> Session:
         options = dataclasses.replace(options, optimize=False, provider_options={})

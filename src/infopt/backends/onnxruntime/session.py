@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,13 @@ class OrtSession(Session):
     """Runs one ONNX file on one execution provider."""
 
     def __init__(
-        self, model_file: Path, provider: str, options: RunOptions, *, hold_names: bool = False
+        self,
+        model_file: Path,
+        provider: str,
+        options: RunOptions,
+        *,
+        hold_names: bool = False,
+        without: Sequence[str] = (),
     ) -> None:
         """Load the file.
 
@@ -46,6 +52,7 @@ class OrtSession(Session):
             hold_names: Refuse inputs whose dimensions of one name differ in size. ONNX Runtime
                 does not, and for files of others, whose names are often careless, neither do we;
                 but our own passes have relied on them.
+            without: ONNX Runtime's own optimizers that are not to run.
 
         Raises:
             CompileError: ONNX Runtime refuses the model.
@@ -66,7 +73,9 @@ class OrtSession(Session):
         if provider != "CPUExecutionProvider":
             providers.append("CPUExecutionProvider")
         try:
-            self.raw = ort.InferenceSession(str(model_file), settings, providers=providers)
+            self.raw = ort.InferenceSession(
+                str(model_file), settings, providers=providers, disabled_optimizers=list(without)
+            )
         except Exception as error:
             raise CompileError(f"ONNX Runtime refuses {model_file}: {_first_line(error)}") from None
         self.device = "cuda" if provider.startswith("CUDA") else "cpu"

@@ -1,0 +1,291 @@
+"""Several ways to compute the same, in ONNX Runtime: what its legalization is decided by.
+
+``python -m benchmarks.kernels`` prints the table and writes docs/benchmarks/kernels.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+import onnx.parser
+
+from benchmarks.report import DOCS, Page
+from infopt.backends.onnxruntime.choices import CHOICES
+from infopt.measure.timing import interleave
+
+METHOD = """\
+Each way is a model of its own, run by ONNX Runtime with its optimizations off, so that what is
+timed is what is written. All ways of a case get the same inputs and are timed in one run, call by
+call in shuffled order. *Relative* is how many times as fast a way is as the one that infopt uses
+(in bold), with the 95 % interval of a bootstrap: below 1 is slower."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Some ways to compute the same, at some sizes."""
+
+    name: str
+    inputs: str
+    """The signature in ONNX's text form; words in braces are sizes."""
+    constants: Mapping[str, tuple[str, ...]]
+    """Name of an initializer → its shape."""
+    ways: Mapping[str, str]
+    sizes: Sequence[Mapping[str, int]]
+
+
+def _heads(name: str, count: str) -> str:
+    return f"""
+        {name}r = Reshape({name}, split{count})
+        {name}h = Transpose <perm = [0, 2, 1, 3]> ({name}r)"""
+
+
+ROWS: Sequence[Mapping[str, int]] = (
+    {"B": 1, "S": 128, "N": 384},
+    {"B": 1, "S": 128, "N": 768},
+    {"B": 1, "S": 512, "N": 768},
+    {"B": 8, "S": 128, "N": 768},
+)
+WIDE: Sequence[Mapping[str, int]] = (
+    {"B": 1, "S": 128, "N": 3072},
+    {"B": 1, "S": 256, "N": 2816},
+    {"B": 8, "S": 128, "N": 3072},
+)
+HEADS: Sequence[Mapping[str, int]] = (
+    {"B": 1, "S": 128, "H": 12, "D": 64, "N": 768},
+    {"B": 1, "S": 512, "H": 12, "D": 64, "N": 768},
+    {"B": 8, "S": 128, "H": 12, "D": 64, "N": 768},
+)
+
+CASES = (
+    Case(
+        "sum and layer norm",
+        "float[{B},{S},{N}] x, float[{B},{S},{N}] r",
+        {"g": ("N",), "b": ("N",)},
+        {
+            "Add, LayerNormalization": "s = Add(x, r) y = LayerNormalization <axis = -1> (s, g, b)",
+            "SkipLayerNormalization": (
+                "y = com.microsoft.SkipLayerNormalization <epsilon = 0.00001> (x, r, g, b)"
+            ),
+        },
+        ROWS,
+    ),
+    Case(
+        "sum and RMS norm",
+        "float[{B},{S},{N}] x, float[{B},{S},{N}] r",
+        {"g": ("N",)},
+        {
+            "Add, RMSNormalization": "s = Add(x, r) y = RMSNormalization <axis = -1> (s, g)",
+            "SkipSimplifiedLayerNormalization": (
+                "y = com.microsoft.SkipSimplifiedLayerNormalization <epsilon = 0.00001> (x, r, g)"
+            ),
+        },
+        ROWS,
+    ),
+    Case(
+        "swish",
+        "float[{B},{S},{N}] x",
+        {},
+        {
+            "Swish": "y = Swish(x)",
+            "QuickGelu": "y = com.microsoft.QuickGelu <alpha = 1.0> (x)",
+            "Sigmoid, Mul": "s = Sigmoid(x) y = Mul(x, s)",
+        },
+        WIDE,
+    ),
+    Case(
+        "bias and Gelu",
+        "float[{B},{S},{N}] x",
+        {"b": ("N",)},
+        {
+            "Add, Gelu": "s = Add(x, b) y = Gelu(s)",
+            "BiasGelu": "y = com.microsoft.BiasGelu(x, b)",
+        },
+        WIDE,
+    ),
+    Case(
+        "attention",
+        "float[{B},{S},{N}] q, float[{B},{S},{N}] k, float[{B},{S},{N}] v",
+        {},
+        {
+            "Attention": "y = Attention <q_num_heads = {H}, kv_num_heads = {H}> (q, k, v)",
+            "MultiHeadAttention": "y = com.microsoft.MultiHeadAttention <num_heads = {H}> (q, k, v)",
+            "its parts": f"""
+                splitq = Constant <value_ints = [{{B}}, {{S}}, {{H}}, {{D}}]> ()
+                whole = Constant <value_ints = [{{B}}, {{S}}, {{N}}]> ()
+                scale = Constant <value_float = 0.125> ()
+                {_heads("q", "q")}
+                {_heads("k", "q")}
+                {_heads("v", "q")}
+                kt = Transpose <perm = [0, 1, 3, 2]> (kh)
+                s = MatMul(qh, kt)
+                ss = Mul(s, scale)
+                p = Softmax <axis = -1> (ss)
+                o = MatMul(p, vh)
+                ot = Transpose <perm = [0, 2, 1, 3]> (o)
+                y = Reshape(ot, whole)""",
+        },
+        HEADS,
+    ),
+    Case(
+        "rotary embedding",
+        "float[{B},{S},{N}] x, float[{B},{S},32] cos, float[{B},{S},32] sin",
+        {},
+        {
+            "RotaryEmbedding": "y = RotaryEmbedding <num_heads = {H}> (x, cos, sin)",
+            "its parts": """
+                split = Constant <value_ints = [{B}, {S}, {H}, {D}]> ()
+                whole = Constant <value_ints = [{B}, {S}, {N}]> ()
+                axis = Constant <value_ints = [2]> ()
+                r = Reshape(x, split)
+                c2 = Concat <axis = -1> (cos, cos)
+                s2 = Concat <axis = -1> (sin, sin)
+                cu = Unsqueeze(c2, axis)
+                su = Unsqueeze(s2, axis)
+                a, b = Split <axis = -1, num_outputs = 2> (r)
+                n = Neg(b)
+                t = Concat <axis = -1> (n, a)
+                u = Mul(r, cu)
+                v = Mul(t, su)
+                w = Add(u, v)
+                y = Reshape(w, whole)""",
+        },
+        HEADS,
+    ),
+    Case(
+        "linear layer",
+        "float[{B},{S},{N}] x",
+        {"w": ("N", "N"), "b": ("N",)},
+        {
+            "Reshape, Gemm, Reshape": """
+                rows = Constant <value_ints = [-1, {N}]> ()
+                whole = Constant <value_ints = [{B}, {S}, {N}]> ()
+                r = Reshape(x, rows) p = Gemm(r, w, b) y = Reshape(p, whole)""",
+            "MatMul, Add": "p = MatMul(x, w) y = Add(p, b)",
+        },
+        ROWS,
+    ),
+)
+
+
+def model(case: Case, way: str, sizes: Mapping[str, int]) -> onnx.ModelProto:
+    """One way at one size."""
+    text = f"""<ir_version: 11, opset_import: ["": 24, "com.microsoft": 1]>
+        way ({case.inputs}) => (float[{{B}},{{S}},{{N}}] y) {{{{ {case.ways[way]} }}}}"""
+    for word, size in sizes.items():
+        text = text.replace("{" + word + "}", str(size))
+    proto = onnx.parser.parse_model(text.replace("{{", "{").replace("}}", "}"))
+    rng = np.random.default_rng(0)
+    for name, shape in case.constants.items():
+        array = rng.normal(0, 0.05, [sizes[word] for word in shape]).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return proto
+
+
+def measure(case: Case, sizes: Mapping[str, int], threads: int, seconds: float) -> dict[str, Any]:
+    """Time every way of ``case``; how fast each is relative to the one that is used."""
+    used = kept(case)
+    order = [used, *(way for way in case.ways if way != used)]
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as room:
+        subjects = {}
+        for number, way in enumerate(order):
+            file = Path(room) / f"{number}.onnx"
+            onnx.save(model(case, way, sizes), file)
+            subjects[way] = _session(file, threads)
+        feeds = {
+            value.name: rng.normal(0, 1, value.shape).astype(np.float32)
+            for value in subjects[used].get_inputs()
+        }
+        calls = {
+            way: functools.partial(session.run, None, feeds) for way, session in subjects.items()
+        }
+        found = interleave(calls, seconds=seconds)
+    return {
+        way: {
+            "median_seconds": found.summary(way).median,
+            "relative": found.ratio(way).as_dict(),
+        }
+        for way in order
+    }
+
+
+def kept(case: Case) -> str:
+    """The way that infopt uses: what the table says, else the first."""
+    for choice in CHOICES:
+        if choice.benchmark == case.name:
+            return choice.kept
+    return next(iter(case.ways))
+
+
+def _session(file: Path, threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def page(results: Mapping[str, list[dict[str, Any]]], threads: int) -> Page:
+    """The results as tables."""
+    tables = []
+    for name, rows in results.items():
+        lines = []
+        for row in rows:
+            size = " × ".join(str(value) for value in row["sizes"].values())
+            for number, (way, figures) in enumerate(row["ways"].items()):
+                ratio = figures["relative"]
+                lines.append(
+                    [
+                        f"**{way}**" if number == 0 else way,
+                        size,
+                        f"{figures['median_seconds'] * 1e6:.0f} µs",
+                        "1" if number == 0 else f"{ratio['value']:.2f}",
+                        "" if number == 0 else f"{ratio['low']:.2f}-{ratio['high']:.2f}",
+                    ]
+                )
+        names = " × ".join(rows[0]["sizes"])
+        tables.append((name.capitalize(), ["Way", names, "Median", "Relative", "Interval"], lines))
+    return Page(
+        name="kernels",
+        title=f"Ways to compute the same in ONNX Runtime on a CPU, {threads} threads",
+        command="python -m benchmarks.kernels",
+        method=METHOD,
+        tables=tables,
+        results=results,
+    )
+
+
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), default=DOCS, show_default=True)
+@click.option("--seconds", default=3.0, show_default=True, help="For each case and size.")
+@click.option("--threads", default=None, type=int, help="By default every core.")
+@click.option("--only", default="", help="Cases whose name contains this; nothing is written.")
+def main(output: Path, seconds: float, threads: int | None, only: str) -> None:
+    """Time the kernels that legalization chooses from."""
+    threads = threads or len(os.sched_getaffinity(0))
+    results: dict[str, list[dict[str, Any]]] = {}
+    for case in CASES:
+        if only in case.name:
+            results[case.name] = [
+                {"sizes": dict(sizes), "ways": measure(case, sizes, threads, seconds)}
+                for sizes in case.sizes
+            ]
+    report = page(results, threads)
+    report.print()
+    if not only:
+        report.write(output)
+
+
+if __name__ == "__main__":
+    main()
