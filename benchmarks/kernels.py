@@ -117,7 +117,9 @@ CASES = (
         {},
         {
             "Attention": "y = Attention <q_num_heads = {H}, kv_num_heads = {H}> (q, k, v)",
-            "MultiHeadAttention": "y = com.microsoft.MultiHeadAttention <num_heads = {H}> (q, k, v)",
+            "MultiHeadAttention": (
+                "y = com.microsoft.MultiHeadAttention <num_heads = {H}> (q, k, v)"
+            ),
             "its parts": f"""
                 splitq = Constant <value_ints = [{{B}}, {{S}}, {{H}}, {{D}}]> ()
                 whole = Constant <value_ints = [{{B}}, {{S}}, {{N}}]> ()

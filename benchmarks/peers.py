@@ -100,14 +100,16 @@ def _export(model: Any, feeds: Feeds, free: str, path: Path) -> None:
         program.save(str(path), external_data=False)
 
 
-def _build(model: str, part: str = "", **config: Any) -> Callable[[], Any]:
+def _build(
+    model: str, config: Mapping[str, Any] | None = None, part: str = ""
+) -> Callable[[], Any]:
     def make() -> Any:
         import torch
         import transformers
 
         torch.manual_seed(0)
         cls = getattr(transformers, model)
-        built = cls(cls.config_class(**config))
+        built = cls(cls.config_class(**(config or {})))
         return getattr(built, part) if part else built
 
     return make
@@ -156,9 +158,9 @@ def _subjects() -> Iterator[Subject]:
     yield Subject("ViT-base", "224 pixels", vit, _IMAGE, "vit")
     resnet = _random("resnet-50", _build("ResNetModel"), _IMAGE)
     yield Subject("ResNet-50", "224 pixels", resnet, _IMAGE, "bert")
-    whisper = _random("whisper-base", _build("WhisperModel", "encoder", **_WHISPER), _SOUND)
+    whisper = _random("whisper-base", _build("WhisperModel", _WHISPER, "encoder"), _SOUND)
     yield Subject("Whisper-base encoder", "30 s", whisper, _SOUND, "bart")
-    llama = _random("llama-4", _build("LlamaModel", **_LLAMA), functools.partial(_text, 16), _TEXT)
+    llama = _random("llama-4", _build("LlamaModel", _LLAMA), functools.partial(_text, 16), _TEXT)
     yield Subject("LLaMA, 4 layers", "256 tokens", llama, functools.partial(_text, 256), "gpt2")
     for model in ZOO:
         if "MiniLM" in model.name or "EfficientNet" in model.name:
