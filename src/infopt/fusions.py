@@ -157,9 +157,11 @@ def run(
     before, during, after = _parts(pipeline)
     operators = _operators(pipeline, expected)
     trace = before.run(model, progress=progress)
-    present = {node for node in queries.nodes(model) if queries.is_standard(node, *operators)}
     raised = during.run(model, progress=progress)
-    sites = (*_standing(model, operators, present, layers), *_missed(model, during, raised, layers))
+    sites = (
+        *_standing(model, operators, _raised(during, raised), layers),
+        *_missed(model, during, raised, layers),
+    )
     return (
         [*trace, *raised, *after.run(model, progress=progress)],
         Fusions(operators, sites, expected),
@@ -209,18 +211,36 @@ def _operators(pipeline: Pipeline, expected: Mapping[str, int]) -> dict[str, str
 
 
 def _standing(
-    model: ir.Model, operators: Iterable[str], present: set[ir.Node], layers: Layers
+    model: ir.Model, operators: Iterable[str], raised: Mapping[str, set[str]], layers: Layers
 ) -> list[Site]:
     return [
         Site(
             operator=node.op_type,
-            state=State.PRESENT if node in present else State.RAISED,
+            state=State.RAISED if _starts(node, raised) else State.PRESENT,
             layer=layers.of(node.name or ""),
             node=node.name or "",
         )
         for node in queries.nodes(model)
         if queries.is_standard(node, *operators)
     ]
+
+
+def _raised(pipeline: Pipeline, trace: Sequence[PassRun]) -> dict[str, set[str]]:
+    """Operator → the names of the nodes in whose place it was put."""
+    operators = {str(p): p.operator() for p in _raising(pipeline)}
+    names: dict[str, set[str]] = {}
+    for run in trace:
+        for change in run.changes if run.spec in operators else ():
+            # a node without a name is known, and called, by its output
+            name = change.node.rpartition(" → ")[2]
+            names.setdefault(operators[run.spec], set()).add(name)
+    return names
+
+
+def _starts(node: ir.Node, names: Mapping[str, set[str]]) -> bool:
+    """Whether ``node`` is called after one of these: rewriting only ever adds to a name."""
+    name, known = node.name or "", names.get(node.op_type, set())
+    return any(name[:end] in known for end, mark in enumerate(name) if mark == "/")
 
 
 def _missed(
