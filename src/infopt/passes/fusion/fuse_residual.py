@@ -57,7 +57,11 @@ def _found(
         for other in others:
             corrected = _array(input_at(other, 2)) - bias @ _array(input_at(other, 1))
             _set_input(other, 2, to.constant(corrected.astype(dtype), "corrected"))
-        return to.op("Gemm", gemm.inputs[0], gemm.inputs[1], residual, like=node.outputs[0])
+        result = to.op("Gemm", gemm.inputs[0], gemm.inputs[1], residual, like=node.outputs[0])
+        written = result.producer()
+        assert written is not None
+        written.name = gemm.name  # which is gone now: it is still the product of that layer
+        return result
 
     return Found(RULE, build)
 
