@@ -14,10 +14,13 @@ from infopt.passes.cleanup.lift_constants import LiftConstants
 from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
+from infopt.passes.fusion.fuse_batch_normalization import FuseBatchNormalization
 from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_gemm import FuseGemm
+from infopt.passes.fusion.fuse_hard_swish import FuseHardSwish
 from infopt.passes.fusion.fuse_heads import FuseHeads
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
+from infopt.passes.fusion.fuse_mish import FuseMish
 from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
@@ -110,8 +113,12 @@ def raising() -> tuple[Step, ...]:
         # The longer pattern first: its tanh form holds powers and products of x, as many a
         # shorter one does.
         FuseGelu(),
-        # The shortest pattern, a Sigmoid and a Mul, takes what is left.
+        # The shorter patterns, a gate and a Mul, take what is left.
         FuseSwish(),
+        FuseHardSwish(),
+        FuseMish(),
+        # Into the weights before it, wherever that is.
+        FuseBatchNormalization(),
         # Last what works row by row: every activation and normalization is one node by now …
         FuseGemm(),
         # … so that the reshapes around two neighbouring layers meet …

@@ -13,16 +13,20 @@ from infopt.passes.cleanup.lift_constants import LiftConstants
 from infopt.passes.cleanup.merge_chains import MergeChains
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
+from infopt.passes.fusion.fuse_batch_normalization import FuseBatchNormalization
 from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_gemm import FuseGemm
+from infopt.passes.fusion.fuse_hard_swish import FuseHardSwish
 from infopt.passes.fusion.fuse_heads import FuseHeads
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
+from infopt.passes.fusion.fuse_mish import FuseMish
 from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
 from infopt.passes.fusion.fuse_swish import FuseSwish
 from infopt.passes.fusion.pack_projections import PackProjections
 from infopt.passes.fusion.sink_reshapes import SinkReshapes
+from infopt.passes.legalization.expand_operators import ExpandOperators
 from infopt.passes.legalization.lower_swish import LowerSwish
 
 _ALL: tuple[type[Pass], ...] = (
@@ -43,10 +47,14 @@ _ALL: tuple[type[Pass], ...] = (
     SinkReshapes,
     FuseResidual,
     LowerSwish,
+    ExpandOperators,
     FuseGelu,
     FuseLayerNormalization,
     FuseRmsNormalization,
     FuseSwish,
+    FuseHardSwish,
+    FuseMish,
+    FuseBatchNormalization,
 )
 
 PASSES: dict[str, type[Pass]] = {a_pass.name: a_pass for a_pass in _ALL}

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from infopt.backends.onnxruntime.opsets import NO_KERNEL_FROM_22
 from infopt.passes.base import Pass
+from infopt.passes.legalization.expand_operators import ExpandOperators
 from infopt.passes.legalization.lower_swish import LowerSwish
 
 
@@ -41,13 +43,18 @@ CHOICES = (
 )
 
 
+_AT_OPSET_21 = ExpandOperators(
+    operators="Attention+RMSNormalization+RotaryEmbedding+Swish",
+    beside="+".join(sorted(NO_KERNEL_FROM_22)),
+)
+"""Operators that opset 21 does not have, in models that only run there."""
+
+
 def legalization(provider: str) -> tuple[Pass, ...]:
     """The passes for a provider."""
-    return tuple(
-        choice.legalization
-        for choice in CHOICES
-        if choice.provider == provider and choice.legalization is not None
-    )
+    chosen = [choice.legalization for choice in CHOICES if choice.provider == provider]
+    # Last, so that what has a kernel of its own by now is not taken apart.
+    return (*filter(None, chosen), _AT_OPSET_21)
 
 
 def disabled_optimizers(provider: str) -> list[str]:

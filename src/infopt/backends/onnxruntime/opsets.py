@@ -13,7 +13,7 @@ from infopt.errors import OpsetError
 from infopt.ir import opset, queries
 from infopt.target import Target
 
-_NO_KERNEL_FROM_22 = frozenset(
+NO_KERNEL_FROM_22 = frozenset(
     {
         "GlobalLpPool",
         "MaxRoiPool",
@@ -34,9 +34,7 @@ def at_runnable_opset(model: ir.Model, target: Target) -> ir.Model:
     Where none has, the model stays at infopt's own opset, and the runtime will say what it
     lacks.
     """
-    ends_early = any(
-        queries.is_standard(node, *_NO_KERNEL_FROM_22) for node in queries.nodes(model)
-    )
+    ends_early = any(queries.is_standard(node, *NO_KERNEL_FROM_22) for node in queries.nodes(model))
     for version in target.engine_opsets:
         if ends_early and version >= 22:
             continue

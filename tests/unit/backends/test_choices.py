@@ -1,0 +1,82 @@
+"""What legalization chooses is what was measured, and always runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import infopt
+from benchmarks import kernels
+from infopt.backends.onnxruntime.choices import CHOICES, Choice, disabled_optimizers, legalization
+
+CPU = "CPUExecutionProvider"
+MEASURED = json.loads(Path("docs/benchmarks/kernels.json").read_text())["results"]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.benchmark)
+def test_a_choice_is_the_fastest_that_was_measured(choice: Choice) -> None:
+    rows = MEASURED[choice.benchmark]
+    case = next(case for case in kernels.CASES if case.name == choice.benchmark)
+    assert [row["sizes"] for row in rows] == [dict(sizes) for sizes in case.sizes]
+    others = [way for way in rows[0]["ways"] if way != choice.kept]
+    assert others
+    for way in others:
+        ratios = [row["ways"][way]["relative"]["value"] for row in rows]
+        assert math.exp(sum(map(math.log, ratios)) / len(ratios)) <= 1.02, way
+
+
+@pytest.mark.parametrize("case", kernels.CASES, ids=lambda case: case.name)
+def test_all_ways_compute_the_same(case: kernels.Case) -> None:
+    import onnxruntime as ort
+
+    sizes = {**case.sizes[0], "B": 2, "S": 3}
+    feeds: dict[str, np.ndarray] = {}
+    results = []
+    for way in case.ways:
+        model = kernels.model(case, way, sizes)
+        session = ort.InferenceSession(model.SerializeToString(), providers=[CPU])
+        rng = np.random.default_rng(0)
+        for value in session.get_inputs():
+            feeds.setdefault(value.name, rng.normal(0, 1, value.shape).astype(np.float32))
+        results.append(session.run(None, feeds)[0])
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_provider_that_was_not_measured_keeps_everything() -> None:
+    assert disabled_optimizers("CUDAExecutionProvider") == []
+    assert [str(p).partition("{")[0] for p in legalization("CUDAExecutionProvider")] == [
+        "expand-operators"
+    ]
+
+
+def test_raised_operators_run_beside_one_whose_kernel_ends_early(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 20]>
+        g (float[N,4,8] x) => (float[N,4,1] y)
+        {
+          s = Sigmoid(x)
+          w = Mul(x, s)
+          q = Mul(w, w)
+          axis = Constant <value_ints = [-1]> ()
+          m = ReduceMean(q, axis)
+          e = Constant <value_float = 0.00001> ()
+          me = Add(m, e)
+          r = Sqrt(me)
+          a = Div(w, r)
+          y = GlobalLpPool(a)
+        }"""
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    engine = infopt.optimize(tmp_path / "model.onnx", tmp_path / "engine", measure=False)
+    x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 4, 8)
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=[CPU])
+    found = infopt.load(engine.path)(x=x)["y"]
+    np.testing.assert_allclose(found, session.run(None, {"x": x})[0], rtol=1e-5)
