@@ -75,17 +75,21 @@ def _folded(to: Builder, node: ir.Node, linear: ir.Node) -> ir.Value:
 
 def _by_channel(linear: ir.Node, weights: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """The weights times a factor for each channel of the result."""
+    scaled: np.ndarray
     if linear.op_type == "Gemm":
         rows = queries.attribute(linear, "transB", 0)
-        return weights * (factor[:, None] if rows else factor[None, :])
+        scaled = weights * (factor[:, None] if rows else factor[None, :])
+        return scaled
     spatial = (1,) * (weights.ndim - 2)
     if linear.op_type == "Conv":
-        return weights * factor.reshape(-1, 1, *spatial)
+        scaled = weights * factor.reshape(-1, 1, *spatial)
+        return scaled
     # (inputs, outputs / groups, …): each group of inputs has its own part of the outputs
     groups = queries.attribute(linear, "group", 1)
     parts = factor.reshape(groups, 1, -1, *spatial)
     split = weights.reshape(groups, -1, *weights.shape[1:])
-    return (split * parts).reshape(weights.shape)
+    scaled = (split * parts).reshape(weights.shape)
+    return scaled
 
 
 def _array(value: ir.Value | None) -> np.ndarray:

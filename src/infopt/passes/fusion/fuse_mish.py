@@ -15,7 +15,10 @@ from infopt.passes.sizes import Sizes
 
 @dataclasses.dataclass(frozen=True)
 class FuseMish(Fusion):
-    """``x * tanh(softplus(x))`` becomes ``Mish(x)`` (Misra, arXiv:1908.08681)."""
+    """``x * tanh(softplus(x))`` becomes ``Mish(x)``.
+
+    The gate must be of use here only (Misra, arXiv:1908.08681).
+    """
 
     name: ClassVar[str] = "fuse-mish"
     anchors: ClassVar[frozenset[str]] = frozenset({"Mul"})
