@@ -119,7 +119,9 @@ def assert_same(
             np.testing.assert_array_equal(a[~finite], b[~finite])
             if finite.any():
                 scale = float(np.abs(a[finite]).max()) or 1.0
-                assert float(np.abs(a - b)[finite].max()) <= tolerance * scale
+                # In 16 bits what is computed in another order differs by roundings of that type.
+                allowed = max(tolerance, 2**-8 if old.dtype.itemsize == 2 else 0.0)
+                assert float(np.abs(a - b)[finite].max()) <= allowed * scale
         else:
             np.testing.assert_array_equal(old, new)
             if old.dtype.kind == "f":

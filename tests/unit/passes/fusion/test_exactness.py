@@ -15,7 +15,9 @@ RAISING = {name: cls for name, cls in PASSES.items() if issubclass(cls, Fusion)}
 
 
 def _scaled(array: np.ndarray, taken: bool, scale: float) -> np.ndarray:
-    return np.full(array.shape, taken) if array.dtype == bool else array * np.float32(scale)
+    if array.dtype == bool:
+        return np.full(array.shape, taken)
+    return (array * scale).astype(array.dtype)
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
