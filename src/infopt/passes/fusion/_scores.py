@@ -14,9 +14,6 @@ from infopt.passes.matching import either_way, produced_by, scalar, with_scalar
 from infopt.passes.rewriting import Builder
 from infopt.passes.sizes import Sizes
 
-BAN = -1e4
-"""A number as low as this, put in the place of a score, bans a key."""
-
 LOWEST = {
     ir.DataType.FLOAT: -1e38,
     ir.DataType.DOUBLE: -1e38,
@@ -24,6 +21,10 @@ LOWEST = {
     ir.DataType.FLOAT16: -6e4,
 }
 """Numbers below this are "the lowest of the type", which runtimes take for a ban."""
+
+BAN = {**dict.fromkeys(LOWEST, -1e9), ir.DataType.FLOAT16: -6e4}
+"""A number as low as this, put in the place of a score, bans a key. Added to a score instead, it
+leaves nothing of it, so that a row of nothing but bans is even either way."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +72,7 @@ def scores(value: ir.Value | None, sizes: Sizes) -> Scores | str | None:
 
 def _peel(value: ir.Value | None, factor: float, sizes: Sizes) -> Scores | str | None:
     """Take one operation off; ``factor`` is what the result is multiplied by further out."""
-    node = produced_by(
-        value, "MatMul", "Add", "Sub", "Mul", "Div", "Where", "Max", "Cast", "Reshape"
-    )
+    node = produced_by(value, *_STEPS)
     if node is None:
         return None
     found = _STEPS[node.op_type](node, factor, sizes)
@@ -215,20 +214,12 @@ def _choice(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
         found = _peel(inside, factor, sizes)
         if not isinstance(found, Scores):
             return found
-        if number * factor > BAN:
-            return f"scores are replaced by {number}, which is no ban"
-        ban = Banned(condition, number, where)
+        dtype = node.outputs[0].dtype
+        if dtype is None or not number * factor <= BAN.get(dtype, -np.inf):
+            return f"scores are replaced by {number * factor:g}, which is no ban"
+        ban = Banned(condition, number * factor, where)
         return dataclasses.replace(found, masks=(*found.masks, ban))
     return None
-
-
-def _floor(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
-    """``max(scores, lowest number)`` changes nothing that can be seen."""
-    found = with_scalar(node) if len(node.inputs) == 2 else None
-    dtype = node.outputs[0].dtype
-    if found is None or dtype is None or found[1] > LOWEST.get(dtype, -np.inf):
-        return None
-    return _peel(found[0], factor, sizes)
 
 
 def _cast(node: ir.Node, factor: float, sizes: Sizes) -> Scores | str | None:
@@ -243,10 +234,37 @@ _STEPS = {
     "Mul": _scaling,
     "Div": _scaling,
     "Where": _choice,
-    "Max": _floor,
     "Cast": _cast,
     "Reshape": _split_again,
 }
+
+
+def misfit(found: Scores, sizes: Sizes) -> str | None:
+    """Why a mask of these scores is none that the operator takes; ``None`` if all are."""
+    q = [sizes.number(found.queries, axis) for axis in range(3)]
+    for mask in found.masks:
+        value = mask.value if isinstance(mask, Added) else mask.condition
+        shape = sizes.shape(value)
+        if shape is None or not shape or shape[-1] == 1:
+            return "a mask is the same for all keys"
+        flat = isinstance(mask, Added) and mask.heads  # batch and heads are one axis still
+        for own, other in zip(shape[-2::-1], q[:1:-1] if flat else q[::-1], strict=False):
+            if isinstance(own, int) and isinstance(other, int) and own not in (1, other):
+                return "a mask broadcasts the scores"
+        if (
+            isinstance(mask, Added)
+            and value.dtype != found.queries.dtype
+            and not _is_boolean(value)
+        ):
+            return f"a mask is {value.dtype}, the queries are {found.queries.dtype}"
+    return None
+
+
+def _is_boolean(mask: ir.Value) -> bool:
+    """Whether ``mask`` is zero here and minus infinity there by a condition."""
+    node = produced_by(mask, "Where")
+    numbers = [] if node is None else [scalar(value) for value in node.inputs[1:]]
+    return 0.0 in numbers and any(x is not None and np.isneginf(x) for x in numbers)
 
 
 def write_mask(
@@ -261,7 +279,7 @@ def write_mask(
                 rest = to.op("Shape", value, start=1)
                 split = to.constant(np.array([-1, mask.heads]), "heads")
                 value = to.op("Reshape", value, to.op("Concat", split, rest, axis=0))
-            term = _typed(to, value, dtype)
+            term = _simplest(to, value)
             if term.dtype != ir.DataType.BOOL:
                 term = _portable(to, term)
                 if mask.factor != 1.0:
@@ -278,16 +296,12 @@ def write_mask(
     return total
 
 
-def _typed(to: Builder, mask: ir.Value, dtype: ir.DataType) -> ir.Value:
-    """The mask in the type of the scores, or as the boolean that ``Where(b, 0, -inf)`` was."""
+def _simplest(to: Builder, mask: ir.Value) -> ir.Value:
+    """The mask, or the boolean of which ``Where(b, 0, -inf)`` made it."""
     node = produced_by(mask, "Where")
-    if node is not None and node.inputs[0] is not None:
-        yes, no = scalar(node.inputs[1]), scalar(node.inputs[2])
-        if yes == 0.0 and no is not None and np.isneginf(no):
-            return node.inputs[0]
-        if no == 0.0 and yes is not None and np.isneginf(yes):
-            return to.op("Not", node.inputs[0])
-    return mask if mask.dtype == dtype else to.op("Cast", mask, to=int(dtype))
+    if node is None or node.inputs[0] is None or not _is_boolean(mask):
+        return mask
+    return node.inputs[0] if scalar(node.inputs[1]) == 0.0 else to.op("Not", node.inputs[0])
 
 
 def _added(to: Builder, mask: ir.Value, dtype: ir.DataType) -> ir.Value:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.passes.fusion._fusion import Fusion
 from infopt.passes.fusion._heads import grouped, length_of, unflattened
-from infopt.passes.fusion._scores import Scores, scores, write_mask
+from infopt.passes.fusion._scores import Scores, misfit, scores, write_mask
 from infopt.passes.matching import is_read_outside, produced_by, scalar
 from infopt.passes.rewriting import Answer, Builder, Found, Miss
 from infopt.passes.sizes import Sizes
@@ -108,9 +108,7 @@ def _guards(node: ir.Node) -> list[ir.Node]:
 def _raise(node: ir.Node, softmax: ir.Node, found: Scores, value: ir.Value, sizes: Sizes) -> Answer:
     q, k = found.queries, found.keys
     perm = found.permutation
-    undone = (0, 1, 2, 3) if perm is None else (*perm[:2], perm[3], perm[2])
-    if perm is None:
-        undone = (0, 1, 3, 2)
+    undone = (0, 1, 3, 2) if perm is None else (*perm[:2], perm[3], perm[2])
     plain = grouped(k, sizes) if undone == (0, 1, 2, 3) else k
     values = grouped(value, sizes)
     key_heads, value_heads = sizes.number(plain, undone[1]), sizes.number(values, 1)
@@ -119,19 +117,22 @@ def _raise(node: ir.Node, softmax: ir.Node, found: Scores, value: ir.Value, size
         key_heads, value_heads = sizes.number(plain, undone[1]), sizes.number(values, 1)
     heads = sizes.number(q, 1)
     batches = {sizes.number(x, i) for x, i in ((q, 0), (plain, undone[0]), (values, 0))}
-    reason = _unfit(heads, key_heads, value_heads, batches)
+    reason = _unfit(heads, key_heads, value_heads, batches) or misfit(found, sizes)
     if reason is not None:
         return Miss(RULE, reason)
     dtype = q.dtype
     if dtype is None or plain.dtype != dtype or values.dtype != dtype:
         return Miss(RULE, f"queries, keys and values are {dtype}, {plain.dtype}, {values.dtype}")
 
+    wider = softmax.outputs[0].dtype
+    if wider is None or wider.itemsize < dtype.itemsize:
+        return Miss(RULE, f"the softmax is computed in {wider}, the scores in {dtype}")
+
     def build(to: Builder) -> ir.Value:
         keys = plain if undone == (0, 1, 2, 3) else to.op("Transpose", plain, perm=undone)
         mask = write_mask(to, found.masks, dtype)
         if mask is not None:
             mask = _spread(to, mask, q, sizes)
-        wider = softmax.outputs[0].dtype
         result = to.op(
             "Attention",
             q,
@@ -141,7 +142,7 @@ def _raise(node: ir.Node, softmax: ir.Node, found: Scores, value: ir.Value, size
             like=node.outputs[0] if sizes.rank(node.outputs[0]) == 4 else None,
             scale=float(np.float32(found.scale)),
             softcap=float(np.float32(found.softcap)) or None,
-            softmax_precision=int(wider) if wider is not None and wider != dtype else None,
+            softmax_precision=None if wider == dtype else int(wider),
         )
         if sizes.rank(node.outputs[0]) == 4:
             return result

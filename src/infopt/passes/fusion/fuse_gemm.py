@@ -33,6 +33,8 @@ class FuseGemm(Fusion):
         found = linear(node.outputs[0])
         if found is None or found.bias is None:
             return None
+        if found.x.dtype is None or not found.x.dtype.is_floating_point():
+            return Miss(RULE, f"it is computed in {found.x.dtype}")
         rank = sizes.rank(found.x)
         if rank is None or rank < 2:
             return Miss(RULE, f"its input has {'an unknown rank' if rank is None else 'rank 1'}")

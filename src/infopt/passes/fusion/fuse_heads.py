@@ -48,7 +48,7 @@ class FuseHeads(Fusion):
         values = [input_at(node, index) for index in range(3)]
         if any(sizes.rank(value) != 4 for value in values) or len(node.outputs) > 1:
             return None
-        if any(input_at(node, index) is not None for index in (4, 5)):
+        if any(input_at(node, index) is not None for index in (4, 5, 6)):
             return None
         sides = [_side(value, node, sizes) for value in values]
         whole = merged(node.outputs[0], sizes)

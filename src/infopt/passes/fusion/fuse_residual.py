@@ -36,6 +36,10 @@ class FuseResidual(Fusion):
             gemm, normalization = _gemm(value), _normalization(residual)
             if gemm is None or normalization is None or sizes.rank(residual) != 2:
                 continue
+            if gemm.graph is not node.graph or normalization.graph is not node.graph:
+                continue
+            if sizes.number(value, 0) == 1 and sizes.number(residual, 0) != 1:
+                continue  # the sum has more rows than the product
             if is_read_outside(value, [node]):
                 return Miss(RULE, "the product is read elsewhere, too")
             others = _others(node, residual, normalization)

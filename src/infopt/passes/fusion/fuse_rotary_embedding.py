@@ -62,6 +62,11 @@ class FuseRotaryEmbedding(Fusion):
 def _rotary(node: ir.Node, x: ir.Value, cos: ir.Value, sin: ir.Value, sizes: Sizes) -> Answer:
     if sizes.rank(x) != 4:
         return Miss(RULE, f"it has rank {sizes.rank(x)}, not 4 with an axis for the heads")
+    for value in (cos, sin):
+        if sizes.number(value, -1) != sizes.number(x, -1):
+            return Miss(RULE, "its sines or cosines are broadcast along the heads' own axis")
+        if sizes.number(value, -2) == 1 and sizes.number(x, 2) != 1:
+            return Miss(RULE, "its sines or cosines are those of one position")
     caches = [_cache(value, x, sizes) for value in (cos, sin)]
     found = [cache for cache in caches if not isinstance(cache, str)]
     if len(found) < 2:

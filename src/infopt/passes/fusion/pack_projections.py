@@ -46,6 +46,8 @@ class PackProjections(Fusion):
             return Miss(RULE, "a projection is an output of the graph")
         if len({part.result for part in parts}) < 3:
             return None
+        if any(part.result.graph is not node.graph for part in parts):
+            return None
 
         def build(to: Builder) -> Sequence[ir.Value]:
             return _packed(to, parts)

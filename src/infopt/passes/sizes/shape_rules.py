@@ -144,7 +144,10 @@ def _concat_shape(known: Known, node: ir.Node) -> Shape:
     if shape is None:
         return None
     joined = attribute(node, "axis", 0) % len(shape)
-    return [None if axis == joined else size for axis, size in enumerate(shape)]
+    lengths = [(known.shape(value) or ())[joined : joined + 1] for value in node.inputs]
+    numbers = [length[0] for length in lengths if length and isinstance(length[0], int)]
+    total = sum(numbers) if len(numbers) == len(lengths) else None
+    return [total if axis == joined else size for axis, size in enumerate(shape)]
 
 
 def _slice_shape(known: Known, node: ir.Node) -> Shape:
