@@ -28,6 +28,9 @@ bench: .venv/ready  ## the figures in docs/benchmarks
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.resources
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.coverage
 
 .venv/ready: pyproject.toml constraints.txt tests/models.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -238,10 +238,10 @@ def _session(file: Path, threads: int) -> Any:
     return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def page(results: Mapping[str, list[dict[str, Any]]], threads: int) -> Page:
+def page(results: Mapping[str, Any]) -> Page:
     """The results as tables."""
     tables = []
-    for name, rows in results.items():
+    for name, rows in results["cases"].items():
         lines = []
         for row in rows:
             size = " × ".join(str(value) for value in row["sizes"].values())
@@ -260,7 +260,7 @@ def page(results: Mapping[str, list[dict[str, Any]]], threads: int) -> Page:
         tables.append((name.capitalize(), ["Way", names, "Median", "Relative", "Interval"], lines))
     return Page(
         name="kernels",
-        title=f"Ways to compute the same in ONNX Runtime on a CPU, {threads} threads",
+        title=f"Ways to compute the same in ONNX Runtime, {results['threads']} threads of a CPU",
         command="python -m benchmarks.kernels",
         method=METHOD,
         tables=tables,
@@ -283,7 +283,7 @@ def main(output: Path, seconds: float, threads: int | None, only: str) -> None:
                 {"sizes": dict(sizes), "ways": measure(case, sizes, threads, seconds)}
                 for sizes in case.sizes
             ]
-    report = page(results, threads)
+    report = page({"threads": threads, "cases": results})
     report.print()
     if not only:
         report.write(output)

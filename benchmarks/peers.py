@@ -328,8 +328,9 @@ def mean(rows: list[dict[str, Any]]) -> float:
     return math.exp(sum(math.log(row["speed"]["value"]) for row in rows) / len(rows))
 
 
-def page(rows: list[dict[str, Any]], threads: int) -> Page:
+def page(results: Mapping[str, Any]) -> Page:
     """The results as a table."""
+    rows = results["rows"]
     header = ["Model", "Size", "Batch", "Speed", "Interval", *PEERS, "Error"]
     lines = []
     for row in rows:
@@ -351,16 +352,21 @@ def page(rows: list[dict[str, Any]], threads: int) -> Page:
         title="infopt beside other optimizers for ONNX Runtime on a CPU",
         command="python -m benchmarks.peers",
         method=METHOD,
-        tables=[(f"Speed, {threads} threads", header, lines)],
-        results=rows,
-        extra_versions={name: _version(name) for name in ("onnxscript", "onnxslim")},
+        tables=[(f"Speed, {results['threads']} threads", header, lines)],
+        results=results,
+        extra_versions=_versions("onnxscript", "onnxslim"),
     )
 
 
-def _version(name: str) -> str:
-    from importlib.metadata import version
+def _versions(*names: str) -> dict[str, str]:
+    """The versions of those that are installed."""
+    from importlib import metadata
 
-    return version(name)
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 @click.command()
@@ -385,7 +391,7 @@ def main(
             best = row.best
             each = {k: None if r is None else round(r.value, 3) for k, r in row.ratios.items()}
             click.echo(f"{subject.name} {subject.size} × {batch}: {best.value:.3f} {each}")
-    report = page(rows, threads)
+    report = page({"threads": threads, "rows": rows})
     report.print()
     if not only:
         report.write(output)

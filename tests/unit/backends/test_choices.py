@@ -15,7 +15,7 @@ from benchmarks import kernels
 from infopt.backends.onnxruntime.choices import CHOICES, Choice, disabled_optimizers, legalization
 
 CPU = "CPUExecutionProvider"
-MEASURED = json.loads(Path("docs/benchmarks/kernels.json").read_text())["results"]
+MEASURED = json.loads(Path("docs/benchmarks/kernels.json").read_text())["results"]["cases"]
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.benchmark)
