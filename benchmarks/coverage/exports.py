@@ -107,7 +107,7 @@ def _export(cell: Cell, path: Path) -> str:
 def _axes(name: str) -> Iterator[tuple[int, str]]:
     yield 0, "batch"
     if name in SEQUENCES:
-        yield 1, "sequence"
+        yield 1, SEQUENCES[name]
 
 
 def _dynamic(names: list[str], sizes: str) -> Any:
@@ -117,7 +117,8 @@ def _dynamic(names: list[str], sizes: str) -> Any:
         return None
     dims = {"batch": torch.export.Dim("batch", max=64)}
     if sizes == "all":
-        dims["sequence"] = torch.export.Dim("sequence", max=64)
+        lengths = {SEQUENCES[name] for name in names if name in SEQUENCES}
+        dims |= {length: torch.export.Dim(length, max=64) for length in sorted(lengths)}
     entries = [{axis: dims[dim] for axis, dim in _axes(name) if dim in dims} for name in names]
     return {"inputs": tuple(entries)}
 
@@ -134,7 +135,9 @@ def _first_output(model: Any, names: list[str]) -> Any:
         def forward(self, *inputs: torch.Tensor) -> Any:
             return self.model(**dict(zip(names, inputs, strict=True)))[0]
 
-    return FirstOutput().eval()
+    # Weights that want gradients lead torch to another form of attention, which for a bias that
+    # is a weight, as in T5, BEiT and Swin, it then cannot export.
+    return FirstOutput().eval().requires_grad_(False)
 
 
 @contextlib.contextmanager

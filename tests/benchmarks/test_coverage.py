@@ -19,6 +19,7 @@ CELLS: dict[str, Any] = {cell["cell"]: cell for cell in DOCUMENT["cells"]}
 AGAIN = (
     "bert-dynamo-sdpa-mask",
     "llama-dynamo-sdpa-mask",
+    "t5-decoder-dynamo-sdpa-mask",
     "deberta-v2-torchscript-eager-mask",
     "gemma2-torchscript-eager-mask",
     "gpt2-torchscript-sdpa-mask",
@@ -27,7 +28,7 @@ AGAIN = (
     "modernbert-torchscript-sdpa-mask",
     "phi-torchscript-eager-mask",
     "qwen3-torchscript-sdpa-mask",
-    "segformer-torchscript-eager-plain",
+    "segformer-torchscript-sdpa-plain",
     "swin-torchscript-sdpa-plain",
     "t5-decoder-torchscript-eager-mask",
     "whisper-encoder-torchscript-sdpa-plain",
