@@ -28,6 +28,8 @@ class Result:
     expected: Mapping[str, int]
     found: Mapping[str, int]
     """No more than was expected of each."""
+    whole: Mapping[str, int]
+    """How many of those the export has from the start: nothing was left to raise."""
     nodes: tuple[int, int]
     """After the clean-up, and after raising."""
     sizes: str
@@ -56,10 +58,12 @@ def evaluate(cell: Cell, cache: Path) -> Result:
     try:
         exported = export(cell, cache)
     except ExportError as error:
-        return Result(cell.name, cell.family.name, expected, {}, (0, 0), "", 0.0, (), str(error))
+        return Result(
+            cell.name, cell.family.name, expected, {}, {}, (0, 0), "", 0.0, (), str(error)
+        )
     model = import_model(exported.model).model
     Pipeline(cleanup()).run(model)
-    before = queries.count_nodes(model)
+    before, whole = queries.count_nodes(model), _found(model, expected)
     trace = Pipeline((*raising(), *tidying())).run(model)
     found = _found(model, expected)
     return Result(
@@ -67,6 +71,7 @@ def evaluate(cell: Cell, cache: Path) -> Result:
         cell.family.name,
         expected,
         found,
+        whole,
         (before, queries.count_nodes(model)),
         exported.sizes,
         _difference(exported, model),

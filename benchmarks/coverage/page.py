@@ -41,12 +41,14 @@ def render(document: Mapping[str, Any]) -> str:
     cells: list[Row] = document["cells"]
     found, expected = totals(cells)
     exported = [cell for cell in cells if not cell["error"]]
+    whole = sum(sum(cell["whole"].values()) for cell in exported)
     worst = max((cell["difference"] for cell in exported), default=0.0)
     families = dict.fromkeys(cell["family"] for cell in cells)
     lines = [
         "# What raising finds",
         "",
-        f"**{found:,} of {expected:,} expected sites ({found / expected:.1%})** in "
+        f"**{found:,} of {expected:,} expected sites ({found / expected:.1%})**, {whole:,} of them "
+        f"whole in the export and {found - whole:,} raised from their parts, in "
         f"{len(exported)} exports of {len(families)} model families; outputs differ by at most "
         f"{worst:.0e} of the largest, at both shapes, from those of the export.",
         "",
