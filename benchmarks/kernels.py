@@ -40,6 +40,8 @@ class Case:
     """Name of an initializer → its shape."""
     ways: Mapping[str, str]
     sizes: Sequence[Mapping[str, int]]
+    thrice: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Name of an initializer → the one that it holds three times, side by side."""
 
 
 def _heads(name: str, count: str) -> str:
@@ -167,13 +169,69 @@ CASES = (
         "float[{B},{S},{N}] x",
         {"w": ("N", "N"), "b": ("N",)},
         {
+            "MatMul, Add": "p = MatMul(x, w) y = Add(p, b)",
             "Reshape, Gemm, Reshape": """
                 rows = Constant <value_ints = [-1, {N}]> ()
                 whole = Constant <value_ints = [{B}, {S}, {N}]> ()
                 r = Reshape(x, rows) p = Gemm(r, w, b) y = Reshape(p, whole)""",
-            "MatMul, Add": "p = MatMul(x, w) y = Add(p, b)",
         },
-        ROWS,
+        ({"B": 1, "S": 1, "N": 768}, *ROWS, {"B": 8, "S": 512, "N": 768}),
+    ),
+    Case(
+        "three projections",
+        "float[{B},{S},{N}] x",
+        {"w": ("N", "N")},
+        {
+            "three products": """
+                q = MatMul(x, w) k = MatMul(x, w) v = MatMul(x, w)
+                y = Attention <q_num_heads = {H}, kv_num_heads = {H}> (q, k, v)""",
+            "one product, Split": """
+                p = MatMul(x, w3) q, k, v = Split <axis = -1, num_outputs = 3> (p)
+                y = Attention <q_num_heads = {H}, kv_num_heads = {H}> (q, k, v)""",
+        },
+        HEADS,
+        {"w3": "w"},
+    ),
+    Case(
+        "bias of keys",
+        "float[{B},{S},{N}] q, float[{B},{S},{N}] k, float[{B},{S},{N}] v",
+        {"b": ("N",)},
+        {
+            "no bias": "y = Attention <q_num_heads = {H}, kv_num_heads = {H}> (q, k, v)",
+            "Add": """
+                kb = Add(k, b)
+                y = Attention <q_num_heads = {H}, kv_num_heads = {H}> (q, kb, v)""",
+        },
+        HEADS,
+    ),
+    Case(
+        "group normalization",
+        "float[{B},{S},{N}] x",
+        {"g": ("S",), "b": ("S",)},
+        {
+            "InstanceNormalization": """
+                parts = Constant <value_ints = [0, 32, -1]> ()
+                whole = Constant <value_ints = [{B}, {S}, {N}]> ()
+                groups = Constant <value_ints = [32]> ()
+                axis = Constant <value_ints = [1]> ()
+                one = Constant <value_float = 1.0> ()
+                zero = Constant <value_float = 0.0> ()
+                ones = Expand(one, groups)
+                zeros = Expand(zero, groups)
+                gu = Unsqueeze(g, axis)
+                bu = Unsqueeze(b, axis)
+                r = Reshape(x, parts)
+                i = InstanceNormalization(r, ones, zeros)
+                n = Reshape(i, whole)
+                m = Mul(n, gu)
+                y = Add(m, bu)""",
+            "GroupNormalization": "y = GroupNormalization <num_groups = 32> (x, g, b)",
+        },
+        (
+            {"B": 1, "S": 320, "N": 4096},
+            {"B": 1, "S": 128, "N": 16384},
+            {"B": 2, "S": 320, "N": 1024},
+        ),
     ),
 )
 
@@ -189,6 +247,9 @@ def model(case: Case, way: str, sizes: Mapping[str, int]) -> onnx.ModelProto:
     for name, shape in case.constants.items():
         array = rng.normal(0, 0.05, [sizes[word] for word in shape]).astype(np.float32)
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        for other in (other for other, source in case.thrice.items() if source == name):
+            whole = np.concatenate([array] * 3, axis=-1)
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(whole, other))
     return proto
 
 

@@ -148,7 +148,8 @@ def run(
 ) -> tuple[list[PassRun], Fusions]:
     """Run ``pipeline`` on ``model``, in place, and look at what its raising passes did.
 
-    They are looked at right after the last of them: legalization may take operators apart again.
+    They are looked at right after the last of them: what follows may take operators apart again,
+    or take in nodes that were nearly one.
 
     Returns:
         The trace, and what raising found and missed.
@@ -195,11 +196,11 @@ def _passes(step: Step) -> tuple[Pass, ...]:
 
 
 def _raises(a_pass: Pass) -> bool:
-    return isinstance(a_pass, Fusion)
+    """Whether it makes an operator; other passes rewrite what is around them."""
+    return isinstance(a_pass, Fusion) and a_pass.raises
 
 
 def _raising(pipeline: Pipeline) -> list[Fusion]:
-    """The passes that make an operator; others rewrite what is around them."""
     return [p for p in pipeline.passes() if isinstance(p, Fusion) and p.raises]
 
 

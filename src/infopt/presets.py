@@ -12,15 +12,20 @@ from infopt.passes.cleanup.fold_constants import FoldConstants
 from infopt.passes.cleanup.inline_functions import InlineFunctions
 from infopt.passes.cleanup.lift_constants import LiftConstants
 from infopt.passes.cleanup.merge_chains import MergeChains
+from infopt.passes.cleanup.simplify_einsum import SimplifyEinsum
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_batch_normalization import FuseBatchNormalization
+from infopt.passes.fusion.fuse_channel_affine import FuseChannelAffine
 from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_gemm import FuseGemm
+from infopt.passes.fusion.fuse_group_normalization import FuseGroupNormalization
 from infopt.passes.fusion.fuse_hard_swish import FuseHardSwish
 from infopt.passes.fusion.fuse_heads import FuseHeads
+from infopt.passes.fusion.fuse_instance_normalization import FuseInstanceNormalization
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_mish import FuseMish
+from infopt.passes.fusion.fuse_pad import FusePad
 from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
@@ -66,6 +71,8 @@ def cleanup() -> tuple[Step, ...]:
         EliminateDeadCode(),
         # Equal weights first, so that equal subexpressions over them are seen as equal.
         DeduplicateInitializers(),
+        # The reshapes and transposes that it writes meet others.
+        SimplifyEinsum(),
         *tidying(),
     )
 
@@ -102,6 +109,9 @@ def raising() -> tuple[Step, ...]:
         FuseLayerNormalization(),
         # Beside it, in either order: neither takes what the other is meant for.
         FuseRmsNormalization(),
+        # Over space instead of a last axis; and either of them between two reshapes.
+        FuseInstanceNormalization(),
+        FuseGroupNormalization(),
         # Attention and its positions before what they stand between: heads are then split and
         # merged right beside it …
         FuseAttention(),
@@ -117,8 +127,10 @@ def raising() -> tuple[Step, ...]:
         FuseSwish(),
         FuseHardSwish(),
         FuseMish(),
-        # Into the weights before it, wherever that is.
-        FuseBatchNormalization(),
+        # Into the weights before them, wherever those are, in whatever order they follow …
+        Repeat((FuseBatchNormalization(), FuseChannelAffine())),
+        # … and what stands in front of them.
+        FusePad(),
         # Last what works row by row: every activation and normalization is one node by now …
         FuseGemm(),
         # … so that the reshapes around two neighbouring layers meet …

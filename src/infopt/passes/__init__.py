@@ -11,15 +11,20 @@ from infopt.passes.cleanup.fold_constants import FoldConstants
 from infopt.passes.cleanup.inline_functions import InlineFunctions
 from infopt.passes.cleanup.lift_constants import LiftConstants
 from infopt.passes.cleanup.merge_chains import MergeChains
+from infopt.passes.cleanup.simplify_einsum import SimplifyEinsum
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_batch_normalization import FuseBatchNormalization
+from infopt.passes.fusion.fuse_channel_affine import FuseChannelAffine
 from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_gemm import FuseGemm
+from infopt.passes.fusion.fuse_group_normalization import FuseGroupNormalization
 from infopt.passes.fusion.fuse_hard_swish import FuseHardSwish
 from infopt.passes.fusion.fuse_heads import FuseHeads
+from infopt.passes.fusion.fuse_instance_normalization import FuseInstanceNormalization
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_mish import FuseMish
+from infopt.passes.fusion.fuse_pad import FusePad
 from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
@@ -27,7 +32,11 @@ from infopt.passes.fusion.fuse_swish import FuseSwish
 from infopt.passes.fusion.pack_projections import PackProjections
 from infopt.passes.fusion.sink_reshapes import SinkReshapes
 from infopt.passes.legalization.expand_operators import ExpandOperators
+from infopt.passes.legalization.lower_gemm import LowerGemm
+from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
 from infopt.passes.legalization.lower_swish import LowerSwish
+from infopt.passes.legalization.sink_biases import SinkBiases
+from infopt.passes.legalization.unpack_projections import UnpackProjections
 
 _ALL: tuple[type[Pass], ...] = (
     InlineFunctions,
@@ -36,6 +45,7 @@ _ALL: tuple[type[Pass], ...] = (
     SimplifyShapes,
     EliminateNoops,
     MergeChains,
+    SimplifyEinsum,
     EliminateCommonSubexpressions,
     DeduplicateInitializers,
     EliminateDeadCode,
@@ -46,15 +56,23 @@ _ALL: tuple[type[Pass], ...] = (
     FuseGemm,
     SinkReshapes,
     FuseResidual,
+    SinkBiases,
+    UnpackProjections,
+    LowerGemm,
+    LowerGroupNormalization,
     LowerSwish,
     ExpandOperators,
     FuseGelu,
     FuseLayerNormalization,
     FuseRmsNormalization,
+    FuseInstanceNormalization,
+    FuseGroupNormalization,
     FuseSwish,
     FuseHardSwish,
     FuseMish,
     FuseBatchNormalization,
+    FuseChannelAffine,
+    FusePad,
 )
 
 PASSES: dict[str, type[Pass]] = {a_pass.name: a_pass for a_pass in _ALL}

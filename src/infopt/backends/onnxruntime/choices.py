@@ -12,8 +12,14 @@ import dataclasses
 
 from infopt.backends.onnxruntime.opsets import NO_KERNEL_FROM_22
 from infopt.passes.base import Pass
+from infopt.passes.cleanup.eliminate_common_subexpressions import EliminateCommonSubexpressions
+from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
 from infopt.passes.legalization.expand_operators import ExpandOperators
+from infopt.passes.legalization.lower_gemm import LowerGemm
+from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
 from infopt.passes.legalization.lower_swish import LowerSwish
+from infopt.passes.legalization.sink_biases import SinkBiases
+from infopt.passes.legalization.unpack_projections import UnpackProjections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +42,13 @@ _CPU = "CPUExecutionProvider"
 CHOICES = (
     # ONNX Runtime 1.31 fuses the pair when it loads a model; its fused kernel is the slower one.
     Choice(_CPU, "sum and layer norm", "Add, LayerNormalization", disabled="SkipLayerNormFusion"),
+    # Three kernels read their own columns sooner than one copies them out for the others.
+    Choice(_CPU, "three projections", "three products", UnpackProjections()),
+    Choice(_CPU, "bias of keys", "no bias", SinkBiases()),
+    # Gemm writes its bias into the result on one core first; and ONNX Runtime makes one of the two.
+    Choice(_CPU, "linear layer", "MatMul, Add", LowerGemm(), disabled="MatMulAddFusion"),
+    # It has no kernel for GroupNormalization and runs it as its parts.
+    Choice(_CPU, "group normalization", "InstanceNormalization", LowerGroupNormalization()),
     Choice(_CPU, "swish", "QuickGelu", LowerSwish()),
     Choice(_CPU, "attention", "Attention"),
     Choice(_CPU, "rotary embedding", "RotaryEmbedding"),
@@ -52,9 +65,12 @@ _AT_OPSET_21 = ExpandOperators(
 
 def legalization(provider: str) -> tuple[Pass, ...]:
     """The passes for a provider."""
-    chosen = [choice.legalization for choice in CHOICES if choice.provider == provider]
-    # Last, so that what has a kernel of its own by now is not taken apart.
-    return (*filter(None, chosen), _AT_OPSET_21)
+    chosen = [c.legalization for c in CHOICES if c.provider == provider and c.legalization]
+    # Expanding comes last, so that what has a kernel of its own by now is not taken apart.
+    if not chosen:
+        return (_AT_OPSET_21,)
+    # The parts of a product compute the same shape; and their weights are no longer read as one.
+    return (*chosen, EliminateCommonSubexpressions(), EliminateDeadCode(), _AT_OPSET_21)
 
 
 def disabled_optimizers(provider: str) -> list[str]:

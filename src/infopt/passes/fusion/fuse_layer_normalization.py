@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from infopt.passes.fusion._fusion import Fusion
-from infopt.passes.fusion._normalization import centered, channels, following, normalized
+from infopt.passes.fusion._normalization import (
+    centered,
+    channels,
+    ending,
+    normalized,
+    of_length,
+    over_space,
+)
 from infopt.passes.rewriting import Answer, Builder, Found, Miss
 from infopt.passes.sizes import Sizes
 
@@ -19,8 +24,10 @@ from infopt.passes.sizes import Sizes
 class FuseLayerNormalization(Fusion):
     """``d / sqrt(mean(d ** 2) + epsilon) * weight + bias`` becomes ``LayerNormalization``.
 
-    Here ``d`` is ``x - mean(x)``, and both means run over the last axis. Where no constant
-    weight follows, the weight is a constant of ones (Ba, Kiros and Hinton, arXiv:1607.06450).
+    Here ``d`` is ``x - mean(x)``, and both means run over the last axis. In a graph of 16 bits
+    all this stands between a Cast to float32 and one back, as the operator computes it. Where no
+    constant weight follows, the weight is a constant of ones (Ba, Kiros and Hinton,
+    arXiv:1607.06450).
     """
 
     name: ClassVar[str] = "fuse-layer-normalization"
@@ -34,26 +41,22 @@ class FuseLayerNormalization(Fusion):
             return None
         rule = "layer-normalization"
         (x, mean), (_, variance, epsilon) = origin, found
+        if over_space(x, mean):
+            return None  # an InstanceNormalization
         length = channels(x, mean, variance)
         if isinstance(length, str):
             return Miss(rule, length)
-        weighted, weight = following(node, "Mul", length)
-        last = weighted or node
-        biased, bias = following(last, "Add", length)
-        output = (biased or last).outputs[0]
+        end = ending(x, node, of_length(length), casts=True)
 
-        def build(to: Builder) -> Sequence[ir.Value]:
-            scale = weight or to.constant(np.ones(length, np.float32), "ones")
-            result = to.op(
+        def build(to: Builder) -> ir.Value:
+            return to.op(
                 "LayerNormalization",
-                x,
-                scale,
-                *([bias] if bias else []),
-                like=output,
+                end.source,
+                *end.constants(to, (length,)),
+                like=end.output,
                 axis=-1,
                 epsilon=epsilon,
                 stash_type=1,
             )
-            return [result]
 
-        return Found(rule, build, (output,))
+        return Found(rule, build, (end.output,))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from infopt.passes.fusion._fusion import Fusion
-from infopt.passes.fusion._normalization import centered, channels, following, normalized
-from infopt.passes.matching import produced_by
+from infopt.passes.fusion._normalization import (
+    centered,
+    channels,
+    ending,
+    normalized,
+    of_length,
+)
 from infopt.passes.rewriting import Answer, Builder, Found, Miss
 from infopt.passes.sizes import Sizes
-
-HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,36 +41,17 @@ class FuseRmsNormalization(Fusion):
         length = channels(x, mean)
         if isinstance(length, str):
             return Miss("rms-normalization", length)
-        half = _around(x, node)
-        source, last = (x, node) if half is None else half
-        weighted, weight = following(last, "Mul", length)
-        output = last.outputs[0] if weighted is None else weighted.outputs[0]
-        dtype = source.dtype
-        assert dtype is not None
+        end = ending(x, node, of_length(length), bias=False, casts=True)
 
-        def build(to: Builder) -> Sequence[ir.Value]:
-            scale = weight or to.constant(np.ones(length, dtype.numpy()), "ones")
-            result = to.op(
+        def build(to: Builder) -> ir.Value:
+            return to.op(
                 "RMSNormalization",
-                source,
-                scale,
-                like=output,
+                end.source,
+                *end.constants(to, (length,)),
+                like=end.output,
                 axis=-1,
                 epsilon=epsilon,
                 stash_type=1,
             )
-            return [result]
 
-        return Found("rms-normalization", build, (output,))
-
-
-def _around(x: ir.Value, node: ir.Node) -> tuple[ir.Value, ir.Node] | None:
-    """What is cast to ``x``, and the only reader of ``node``, if that casts back again."""
-    up = produced_by(x, "Cast")
-    readers = list(node.outputs[0].uses())
-    if up is None or up.inputs[0] is None or len(readers) != 1 or node.outputs[0].is_graph_output():
-        return None
-    down = produced_by(readers[0].node.outputs[0], "Cast")
-    if down is None or down.outputs[0].dtype != up.inputs[0].dtype:
-        return None
-    return (up.inputs[0], down) if up.inputs[0].dtype in HALVES else None
+        return Found("rms-normalization", build, (end.output,))

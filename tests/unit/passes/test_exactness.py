@@ -1,4 +1,4 @@
-"""Raised models compute, up to rounding, what their parts computed."""
+"""Raised and legalized models compute, up to rounding, what was there before."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import onnx_ir as ir
 import pytest
 
 from infopt.passes import PASSES
-from infopt.passes.fusion._fusion import Fusion
+from infopt.passes.rewriting import Rewrite
 from tests.support import golden
 from tests.support.models import assert_same, feeds, parse, run
 
-RAISING = {name: cls for name, cls in PASSES.items() if issubclass(cls, Fusion)}
+REWRITING = {name: cls for name, cls in PASSES.items() if issubclass(cls, Rewrite)}
 
 
 def _scaled(array: np.ndarray, taken: bool, scale: float) -> np.ndarray:
@@ -22,26 +22,26 @@ def _scaled(array: np.ndarray, taken: bool, scale: float) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
 @pytest.mark.parametrize("taken", [True, False])
-@pytest.mark.parametrize("name", RAISING)
+@pytest.mark.parametrize("name", REWRITING)
 def test_golden_cases_compute_the_same(name: str, taken: bool, scale: float) -> None:
     raised = 0
     for path in sorted((golden.ROOT / name).glob("*.txt")):
         before = parse(golden.Case.read(path).parts["model"])
         after = before.clone()
-        raised += len(RAISING[name]().call(after).journal.changes)
+        raised += len(REWRITING[name]().call(after).journal.changes)
         inputs = {key: _scaled(array, taken, scale) for key, array in feeds(before).items()}
-        assert_same(run(before, inputs), run(after, inputs), RAISING[name])
+        assert_same(run(before, inputs), run(after, inputs), REWRITING[name])
     assert raised
 
 
-@pytest.mark.parametrize("name", RAISING)
+@pytest.mark.parametrize("name", REWRITING)
 def test_an_old_opset_is_refused_with_a_reason(name: str) -> None:
     path = next(
         p for p in sorted((golden.ROOT / name).glob("*.txt")) if golden.Case.read(p).matches
     )
     model = parse(golden.Case.read(path).parts["model"])
-    model.graph.opset_imports[""] = RAISING[name].min_opset - 1
-    result = RAISING[name]().call(model)
+    model.graph.opset_imports[""] = REWRITING[name].min_opset - 1
+    result = REWRITING[name]().call(model)
     assert not result.modified
     assert any("needs opset" in refusal.reason for refusal in result.journal.refusals)
 
