@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import onnx.defs
 import onnx_ir as ir
@@ -148,8 +148,8 @@ def run(
 ) -> tuple[list[PassRun], Fusions]:
     """Run ``pipeline`` on ``model``, in place, and look at what its raising passes did.
 
-    They are looked at right after the last of them: what follows may take operators apart again,
-    or take in nodes that were nearly one.
+    They are looked at right after the last of them: legalization may take operators apart again.
+    What was nearly an operator remains so where another pass, which makes none, took it in.
 
     Returns:
         The trace, and what raising found and missed.
@@ -158,15 +158,46 @@ def run(
     before, during, after = _parts(pipeline)
     operators = _operators(pipeline, expected)
     trace = before.run(model, progress=progress)
-    raised = during.run(model, progress=progress)
+    watch = _Watch(model, progress)
+    raised = during.run(model, progress=watch)
     sites = (
         *_standing(model, operators, _raised(during, raised), layers),
-        *_missed(model, during, raised, layers),
+        *_missed(watch.names(), during, raised, layers),
     )
     return (
         [*trace, *raised, *after.run(model, progress=progress)],
         Fusions(operators, sites, expected),
     )
+
+
+class _Watch:
+    """Which nodes there are, those included that a pass took in which raises nothing itself."""
+
+    def __init__(self, model: ir.Model, progress: Callable[[Pass], None]) -> None:
+        self._model = model
+        self._progress = progress
+        self._taken: set[str | None] = set()
+        self._before: set[str | None] = set()
+
+    def __call__(self, a_pass: Pass) -> None:
+        """Note what the pass before has taken in; called before each pass."""
+        self._progress(a_pass)
+        self._settle()
+        if isinstance(a_pass, Fusion) and not a_pass.raises:
+            self._before = self._standing()
+
+    def names(self) -> set[str | None]:
+        """The names of all these nodes."""
+        self._settle()
+        return self._taken | self._standing()
+
+    def _settle(self) -> None:
+        if self._before:
+            self._taken |= self._before - self._standing()
+            self._before = set()
+
+    def _standing(self) -> set[str | None]:
+        return {node.name for node in queries.nodes(self._model)}
 
 
 def insist(found: Fusions, name: str) -> None:
@@ -196,11 +227,11 @@ def _passes(step: Step) -> tuple[Pass, ...]:
 
 
 def _raises(a_pass: Pass) -> bool:
-    """Whether it makes an operator; other passes rewrite what is around them."""
-    return isinstance(a_pass, Fusion) and a_pass.raises
+    return isinstance(a_pass, Fusion)
 
 
 def _raising(pipeline: Pipeline) -> list[Fusion]:
+    """The passes that make an operator; others rewrite what is around them."""
     return [p for p in pipeline.passes() if isinstance(p, Fusion) and p.raises]
 
 
@@ -245,11 +276,10 @@ def _starts(node: ir.Node, names: Mapping[str, set[str]]) -> bool:
 
 
 def _missed(
-    model: ir.Model, pipeline: Pipeline, trace: Sequence[PassRun], layers: Layers
+    names: Collection[str | None], pipeline: Pipeline, trace: Sequence[PassRun], layers: Layers
 ) -> list[Site]:
-    """The refusals of each pass's last run, at nodes that no other pass has taken meanwhile."""
+    """The refusals of each pass's last run, at nodes of these ``names``."""
     operators = {str(p): p.operator() for p in _raising(pipeline)}
-    names = {node.name for node in queries.nodes(model)}
     last = {run.spec: run.refusals for run in trace if run.spec in operators}
     return [
         Site(operators[spec], State.MISSED, layers.of(refusal.node), refusal.node, refusal.reason)
