@@ -16,6 +16,7 @@ from infopt import engine as engines
 from infopt import fusions, provenance, record
 from infopt.backends import backend_for
 from infopt.backends.base import Backend, RunOptions, Session
+from infopt.calibration import Calibrator, calibrator
 from infopt.engine import Engine, Manifest
 from infopt.errors import Interrupted, UsageError
 from infopt.events import Event, Listener, ignore
@@ -31,7 +32,7 @@ from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,
     be_strict,
-    check_tolerance,
+    budget,
     examine,
     race,
     time_beside,
@@ -54,6 +55,8 @@ def optimize(
     verify: bool = True,
     measure: bool | None = None,
     tolerance: float | None = None,
+    least_sqnr: float | None = None,
+    synthetic_calibration: bool = False,
     expect: Mapping[str, int] | None = None,
     strict: bool = False,
     force: bool = False,
@@ -74,15 +77,21 @@ def optimize(
             ``onnx_ir.Model``.
         output: The directory to write; by default the source's name with ``.engine``, here.
         target: What to compile for, one of :data:`infopt.target.TARGETS`.
-        precision: ``fp32`` leaves every type as it is.
+        precision: One of :data:`infopt.presets.PRECISIONS`; ``fp32`` leaves every type as it is.
         pipeline: The passes to run, as text or as a :class:`Pipeline`; by default the preset
             for the target and the precision.
         shapes: Sizes, or ranges of sizes, at which to compare and measure.
-        data: Real inputs to compare and measure on: an ``.npz`` file, a folder of them,
-            ``module:function``, or an iterable of dictionaries. Without it, synthetic inputs.
+        data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
+            them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
+            compare and measure on are synthetic, and a precision that calibrates is refused.
         verify: Whether to compare the engine with the original.
         measure: Whether to measure its speed beside the original's; by default as ``verify``.
-        tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
+        tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output; by default
+            1e-4 at fp32, and no limit at coarser precisions.
+        least_sqnr: The least signal-to-noise ratio of an output, in decibels; by default that of
+            :data:`infopt.verification.BUDGETS` for the precision.
+        synthetic_calibration: Whether to calibrate on synthetic inputs where there is no data; the
+            manifest says so.
         expect: Standard operator → how many there have to be at least after raising, as in
             ``{"Attention": 12}``.
         strict: Make an error of everything that could not be shown.
@@ -112,8 +121,9 @@ def optimize(
     backend = backend_for(aim)
     passes = _pipeline(pipeline, backend, precision)
     sizes = _shapes(shapes)
-    allowed = check_tolerance(tolerance)
+    allowed = budget(precision, tolerance, least_sqnr)
     expected = fusions.check_expected(expect)
+    data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
     destination = Path(output) if output is not None else _default_output(source)
@@ -132,7 +142,20 @@ def optimize(
                 imported, backend, rooms.scratch, shapes=sizes, data=data, seed=seed
             )
 
-        trace, raised = _run(passes, model, expected, on_event)
+        observe = None
+        if passes.calibrates():
+            observe = calibrator(
+                model,
+                backend,
+                rooms.scratch,
+                shapes=sizes,
+                data=data,
+                synthetic=synthetic_calibration,
+                seed=seed,
+                kept=destination.with_name(f"{destination.name}.calibration.npz"),
+                tell=on_event,
+            )
+        trace, raised = _run(passes, model, expected, observe, on_event)
         fusions.insist(raised, record.name(source))
 
         on_event(Event("compile", aim.name))
@@ -144,10 +167,23 @@ def optimize(
         }
         if witness is not None:
             evidence = examine(
-                witness, backend, passes, rooms, options, allowed, force=force, tell=on_event
+                witness,
+                backend,
+                passes,
+                rooms,
+                options,
+                allowed,
+                observe=observe,
+                force=force,
+                tell=on_event,
             )
         if witness is not None and measure is not False:
             evidence["speed"] = race(witness, backend, rooms.payload, options, on_event)
+        if observe is not None:
+            evidence["calibration"] = [found.as_dict() for found in observe.found]
+        outcome = backend.outcome(rooms.payload)
+        if outcome is not None:
+            evidence["outcome"] = outcome.as_dict()
         if strict:
             be_strict(evidence)
 
@@ -170,7 +206,10 @@ def optimize(
                 **{f"{what}_after": n for what, n in record.sizes(model).items()},
             },
         )
-        return engines.publish(rooms, destination, manifest)
+        engine = engines.publish(rooms, destination, manifest)
+        if observe is not None:
+            observe.forget()
+        return engine
 
 
 def load(
@@ -224,7 +263,7 @@ def compare(
         ModelError: One of both is no valid model.
         EngineError: One of both is a damaged engine.
     """
-    allowed = check_tolerance(tolerance)
+    allowed = budget("fp32", tolerance)
     backend = backend_for(parse_target(DEFAULT_TARGET))
     with _interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
         session = _session(candidate, Path(scratch) / "candidate", RunOptions())
@@ -314,7 +353,11 @@ def _pipeline(pipeline: str | Pipeline | None, backend: Backend, precision: str)
 
 
 def _run(
-    passes: Pipeline, model: ir.Model, expected: Mapping[str, int], tell: Listener
+    passes: Pipeline,
+    model: ir.Model,
+    expected: Mapping[str, int],
+    observe: Calibrator | None,
+    tell: Listener,
 ) -> tuple[list[PassRun], fusions.Fusions]:
     runs = 0
     total = sum(1 for _ in passes.passes())
@@ -324,7 +367,7 @@ def _run(
         runs += 1
         tell(Event("pass", str(spec), done=min(runs, total), total=total))
 
-    return fusions.run(passes, model, expected=expected, progress=progress)
+    return fusions.run(passes, model, expected=expected, progress=progress, observe=observe)
 
 
 def _session(subject: object, room: Path, options: RunOptions) -> Session:

@@ -5,7 +5,8 @@
     │   ├── PipelineError       a pipeline names an unknown pass or option
     │   ├── TargetError         a target that infopt does not know
     │   ├── DataError           sample data whose names, types or shapes do not fit
-    │   └── OutputError         an output directory that holds something else
+    │   ├── OutputError         an output directory that holds something else
+    │   └── QuantizationError   a spec without meaning, or numbers that have no range
     ├── ModelError              the source cannot become a valid model         exit code 3
     │   ├── SourceError         missing, truncated, or no model at all
     │   ├── ExternalDataError   external weights missing, too short, or outside the directory
@@ -14,6 +15,7 @@
     ├── ImportFailed            the exporter of another library gave up        exit code 3
     ├── UnavailableError        a library or device is not there               exit code 3
     ├── EngineError             an engine directory is damaged or foreign      exit code 3
+    ├── CalibrationError        a calibration is missing, damaged, or useless  exit code 3
     ├── CompileError            the runtime refused the optimized model        exit code 3
     ├── StorageError            the disk is full or not writable               exit code 3
     ├── Interrupted             stopped by the user                            exit code 3
@@ -61,6 +63,10 @@ class OutputError(UsageError):
     """An output directory that infopt will not overwrite."""
 
 
+class QuantizationError(UsageError):
+    """A quantization that has no meaning, or numbers from which no scale can follow."""
+
+
 class ModelError(InfoptError):
     """The source cannot become a valid model."""
 
@@ -91,6 +97,10 @@ class UnavailableError(InfoptError):
 
 class EngineError(InfoptError):
     """An engine directory is damaged, incomplete, or not an engine."""
+
+
+class CalibrationError(InfoptError):
+    """A calibration is missing, damaged, of another model, or nothing useful was observed."""
 
 
 class CompileError(InfoptError):

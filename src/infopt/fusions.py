@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import onnx.defs
 import onnx_ir as ir
 
-from infopt.errors import ExpectationError, UsageError, nearest
+from infopt.errors import ExpectationError, PipelineError, UsageError, nearest
 from infopt.ir import queries
 from infopt.ir.layers import Layers
 from infopt.passes.base import Pass
 from infopt.passes.fusion._fusion import Fusion
-from infopt.pipeline import PassRun, Pipeline, Repeat, Step
+from infopt.pipeline import Calibrate, Observer, PassRun, Pipeline, passes_of
 from infopt.presets import raising
 
 _NAMED = 3
@@ -145,6 +145,7 @@ def run(
     *,
     expected: Mapping[str, int],
     progress: Callable[[Pass], None] = lambda _: None,
+    observe: Observer | None = None,
 ) -> tuple[list[PassRun], Fusions]:
     """Run ``pipeline`` on ``model``, in place, and look at what its raising passes did.
 
@@ -165,7 +166,7 @@ def run(
         *_missed(watch.names(), during, raised, layers),
     )
     return (
-        [*trace, *raised, *after.run(model, progress=progress)],
+        [*trace, *raised, *after.run(model, progress=progress, observe=observe)],
         Fusions(operators, sites, expected),
     )
 
@@ -217,13 +218,11 @@ def insist(found: Fusions, name: str) -> None:
 def _parts(pipeline: Pipeline) -> tuple[Pipeline, Pipeline, Pipeline]:
     """What is before, from the first to the last, and after the raising passes."""
     steps = pipeline.steps
-    at = [index for index, step in enumerate(steps) if any(map(_raises, _passes(step)))]
+    at = [index for index, step in enumerate(steps) if any(map(_raises, passes_of(step)))]
     first, last = (at[0], at[-1] + 1) if at else (len(steps), len(steps))
+    if any(isinstance(step, Calibrate) for step in steps[:last]):
+        raise PipelineError("calibrate stands before a raising pass; put it behind the last one")
     return Pipeline(steps[:first]), Pipeline(steps[first:last]), Pipeline(steps[last:])
-
-
-def _passes(step: Step) -> tuple[Pass, ...]:
-    return step.passes if isinstance(step, Repeat) else (step,)
 
 
 def _raises(a_pass: Pass) -> bool:

@@ -4,7 +4,8 @@ The text form::
 
     lift-constants,repeat(fold-constants{limit=4096},eliminate-dead-code),merge-chains
 
-``repeat(…)`` runs its passes until none of them changes anything.
+``repeat(…)`` runs its passes until none of them changes anything. ``calibrate`` observes the model
+on data: whatever the passes behind it, up to the next one, want to know of its values.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
 import onnx_ir as ir
@@ -21,6 +22,8 @@ from infopt.errors import InfoptError, PipelineError, nearest
 from infopt.ir import queries
 from infopt.passes import PASSES
 from infopt.passes.base import Change, Pass, Refusal
+from infopt.passes.observed import attach
+from infopt.quant.calibration import Calibration, Request
 
 _Item = TypeVar("_Item")
 
@@ -39,7 +42,19 @@ class Repeat:
         return f"repeat({','.join(map(str, self.passes))})"
 
 
-Step = Pass | Repeat
+@dataclasses.dataclass(frozen=True)
+class Calibrate:
+    """Where the model is observed on data, for the passes that follow."""
+
+    def __str__(self) -> str:
+        """Return the text form."""
+        return "calibrate"
+
+
+Step = Pass | Repeat | Calibrate
+
+Observer = Callable[[ir.Model, Collection[Request]], Calibration]
+"""Runs a model on data; returns what was asked of its values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +100,11 @@ class Pipeline:
     def passes(self) -> Iterator[Pass]:
         """Each pass in order, those inside a ``repeat`` once."""
         for step in self.steps:
-            yield from step.passes if isinstance(step, Repeat) else (step,)
+            yield from passes_of(step)
+
+    def calibrates(self) -> bool:
+        """Whether any step observes the model on data."""
+        return any(isinstance(step, Calibrate) for step in self.steps)
 
     def run(
         self,
@@ -93,6 +112,7 @@ class Pipeline:
         *,
         stop: Stop | None = None,
         progress: Callable[[Pass], None] = lambda _: None,
+        observe: Observer | None = None,
     ) -> list[PassRun]:
         """Run the passes on ``model``, in place.
 
@@ -100,12 +120,21 @@ class Pipeline:
             model: The model to change.
             stop: Stop early; the bisection's handle.
             progress: Called before each run of a pass.
+            observe: Called where the pipeline calibrates.
 
         Returns:
             The trace: one entry for each run of a pass.
+
+        Raises:
+            PipelineError: The pipeline calibrates, and there is no ``observe``.
         """
         trace: list[PassRun] = []
-        for step in self.steps:
+        for index, step in enumerate(self.steps):
+            if isinstance(step, Calibrate):
+                if stop is not None and len(trace) >= stop.runs and not stop.changes:
+                    return trace
+                self._calibrate(index, model, observe)
+                continue
             for a_pass in _schedule(step, trace):
                 if stop is not None and len(trace) > stop.runs:
                     return trace
@@ -116,8 +145,29 @@ class Pipeline:
                 trace.append(_run(a_pass, model, limit))
         return trace
 
+    def _calibrate(self, index: int, model: ir.Model, observe: Observer | None) -> None:
+        """Observe what the passes behind step ``index``, up to the next of its kind, ask for."""
+        if observe is None:
+            raise PipelineError(
+                "the pipeline calibrates, and there is nothing to calibrate on; give data"
+            )
+        wanted: set[Request] = set()
+        for step in self.steps[index + 1 :]:
+            if isinstance(step, Calibrate):
+                break
+            for a_pass in passes_of(step):
+                wanted.update(a_pass.observes(model))
+        attach(model, observe(model, wanted))
 
-def _schedule(step: Step, trace: list[PassRun]) -> Iterator[Pass]:
+
+def passes_of(step: Step) -> tuple[Pass, ...]:
+    """The passes of a step."""
+    if isinstance(step, Repeat):
+        return step.passes
+    return (step,) if isinstance(step, Pass) else ()
+
+
+def _schedule(step: Pass | Repeat, trace: list[PassRun]) -> Iterator[Pass]:
     """The runs that ``step`` asks for; a repeat looks at the trace to see when it is done."""
     if isinstance(step, Pass):
         yield step
@@ -178,6 +228,8 @@ class _Parser:
 
     def _step(self) -> Step:
         word = self._next()
+        if word == str(Calibrate()):
+            return Calibrate()
         if word == "repeat" and self._peek() == "(":
             self._next("(")
             passes = tuple(self._list(lambda: self._pass(self._next())))

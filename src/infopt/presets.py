@@ -34,7 +34,7 @@ from infopt.passes.fusion.pack_projections import PackProjections
 from infopt.passes.fusion.sink_reshapes import SinkReshapes
 from infopt.pipeline import Pipeline, Repeat, Step
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
 """The precisions that can be asked for; fp32 leaves every type as the model has it."""
 
 
@@ -55,6 +55,7 @@ def preset(backend: Backend, precision: str = "fp32") -> Pipeline:
             *raising(),
             # Raising leaves shape arithmetic that nothing reads any more, and equal constants.
             *tidying(),
+            *backend.precision(precision),
             *backend.legalization(),
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +15,10 @@ from infopt.engine import Staging
 from infopt.errors import InfoptError, StrictError, UsageError, VerificationError
 from infopt.events import Event, Listener
 from infopt.evidence.bisect import first_bad
-from infopt.evidence.equivalence import Equivalence, Sample, compare
+from infopt.evidence.equivalence import Budget, Equivalence, Sample, compare
 from infopt.ir import files
 from infopt.measure.timing import Measurement, interleave
-from infopt.pipeline import Pipeline, Stop
+from infopt.pipeline import Observer, Pipeline, Stop
 from infopt.witness import Witness
 
 NOT_MEASURED = "not measured"
@@ -27,17 +28,35 @@ sums stays below it by an order of magnitude or more, a wrong rewrite lies far a
 _RACE_SECONDS = 3.0
 
 
-def check_tolerance(tolerance: float | None) -> float:
-    """The tolerance to use.
+BUDGETS: Mapping[str, Budget] = {
+    "fp32": Budget(TOLERANCE),
+    # A coarser type rounds at every step. Below these levels something is broken, not coarse: ten
+    # times the noise that rounding each value once, to 8, 11 or 8 bits, leaves behind some fifty
+    # layers. How much of that a use can bear is its own to say.
+    "fp16": Budget(math.inf, least_sqnr=35.0),
+    "bf16": Budget(math.inf, least_sqnr=20.0),
+    "int8": Budget(math.inf, least_sqnr=10.0),
+    "int8-dynamic": Budget(math.inf, least_sqnr=10.0),
+    "int4": Budget(math.inf, least_sqnr=5.0),
+}
+"""How far an engine may be from the original, by its precision."""
+
+
+def budget(precision: str, tolerance: float | None, least_sqnr: float | None = None) -> Budget:
+    """The budget to use: the precision's, unless the caller says something else.
 
     Raises:
-        UsageError: It is negative or not a number.
+        UsageError: A figure is negative or not a number.
     """
-    if tolerance is None:
-        return TOLERANCE
-    if not tolerance >= 0:
+    usual = BUDGETS[precision]
+    if tolerance is not None and not tolerance >= 0:
         raise UsageError(f"the tolerance must be a number of at least 0, not {tolerance}")
-    return tolerance
+    if least_sqnr is not None and math.isnan(least_sqnr):
+        raise UsageError("the least SQNR must be a number of decibels")
+    return Budget(
+        usual.tolerance if tolerance is None else tolerance,
+        usual.least_sqnr if least_sqnr is None else least_sqnr,
+    )
 
 
 def examine(
@@ -46,14 +65,15 @@ def examine(
     passes: Pipeline,
     rooms: Staging,
     options: RunOptions,
-    tolerance: float,
+    allowed: Budget,
     *,
+    observe: Observer | None = None,
     force: bool,
     tell: Listener,
 ) -> dict[str, Any]:
     """The evidence that the payload computes what the original does, or an error that says why."""
     evidence: dict[str, Any] = {}
-    imported = witness.examine_import(tolerance)
+    imported = witness.examine_import(BUDGETS["fp32"])
     if imported is not None:
         tell(Event("verify", "the export"))
         evidence["export"] = imported.as_dict()
@@ -70,7 +90,7 @@ def examine(
     else:
         session, ran = backend.simulate(rooms.payload, options), "simulated on the processor"
     tell(Event("verify", f"{len(witness.samples)} samples, {ran}"))
-    found = witness.examine(session, tolerance)
+    found = witness.examine(session, allowed)
     evidence["equivalence"] = {**found.as_dict(), "ran": ran}
     if unavailable is not None:
         evidence["target"] = f"{NOT_MEASURED}: {unavailable}"
@@ -83,7 +103,8 @@ def examine(
         backend,
         witness,
         witness.samples[found.failing[0]],
-        tolerance=tolerance,
+        allowed=allowed,
+        observe=observe,
         scratch=rooms.scratch,
         progress=lambda what: tell(Event("bisect", what)),
     )
@@ -92,7 +113,7 @@ def examine(
         raise VerificationError(
             f"the engine does not compute what the original does: {_furthest(found)}. "
             f"Guilty: {culprit}. No engine was written; leave that pass out with --pipeline, "
-            "allow the error with --tolerance, or write it anyway with --force"
+            "allow the error with --tolerance or --min-sqnr, or write it anyway with --force"
         )
     return evidence
 
@@ -100,9 +121,15 @@ def examine(
 def _furthest(found: Equivalence) -> str:
     name, worst = max(found.outputs.items(), key=lambda item: item[1].max_relative)
     where = found.samples[found.failing[0]]
+    if worst.max_relative > found.tolerance:
+        return (
+            f"output {name!r} has relative error {worst.max_relative:.2g}, "
+            f"allowed are {found.tolerance:.2g} (on {where})"
+        )
+    name, worst = min(found.outputs.items(), key=lambda item: item[1].sqnr_db)
     return (
-        f"output {name!r} has relative error {worst.max_relative:.2g}, "
-        f"allowed are {found.tolerance:.2g} (on {where})"
+        f"output {name!r} has an SQNR of {worst.sqnr_db:.1f} dB, "
+        f"needed are {found.least_sqnr:.1f} dB (on {where})"
     )
 
 
@@ -134,7 +161,7 @@ def be_strict(evidence: Mapping[str, Any]) -> None:
     for what, found in evidence.items():
         if isinstance(found, str) and found.startswith(NOT_MEASURED):
             raise StrictError(f"--strict: {what} was {found}")
-        for part in ("undetermined", "notes"):
+        for part in ("undetermined", "notes", "floating"):
             if isinstance(found, Mapping) and found.get(part):
                 raise StrictError(f"--strict: {what}, {part}: {'; '.join(found[part])}")
 
@@ -159,7 +186,8 @@ def find_culprit(
     witness: Witness,
     sample: Sample,
     *,
-    tolerance: float,
+    allowed: Budget,
+    observe: Observer | None = None,
     scratch: Path,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Culprit:
@@ -170,7 +198,8 @@ def find_culprit(
         backend: Runs the candidates.
         witness: Knows what is right.
         sample: Inputs on which the result is wrong.
-        tolerance: Beyond it a candidate is wrong.
+        allowed: Beyond it a candidate is wrong.
+        observe: Knows what was observed where the pipeline calibrates.
         scratch: Room for the candidates.
         progress: Told what is being tried.
     """
@@ -179,14 +208,14 @@ def find_culprit(
         model = witness.model()
         with tempfile.TemporaryDirectory(dir=scratch) as room:
             try:
-                pipeline.run(model, stop=stop)
+                pipeline.run(model, stop=stop, observe=observe)
                 backend.compile(model, Path(room))
                 session = backend.reference(Path(room) / files.MODEL_FILE, RunOptions())
                 found = compare(
                     session,
                     witness.session,
                     [sample],
-                    tolerance=tolerance,
+                    budget=allowed,
                     described="",
                     kinds=witness.kinds,
                 )
@@ -202,7 +231,7 @@ def find_culprit(
         progress(f"{run.spec}: the first {changes} of {len(run.changes)} changes")
         return is_bad(Stop(guilty - 1, changes))
 
-    trace = pipeline.run(witness.model())
+    trace = pipeline.run(witness.model(), observe=observe)
     if not is_bad(None):
         return Culprit("the runtime's own graph optimizations")
     guilty = first_bad(len(trace), runs_bad)

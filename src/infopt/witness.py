@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,14 @@ from infopt.backends.base import Backend, RunOptions, Session
 from infopt.errors import CompileError, DataError
 from infopt.evidence import shapes as shapes_
 from infopt.evidence.data import DataSource, load_data
-from infopt.evidence.equivalence import Equivalence, Outputs, Runner, Sample, compare
+from infopt.evidence.equivalence import Budget, Equivalence, Outputs, Runner, Sample, compare
 from infopt.evidence.metrics import OutputKind
 from infopt.evidence.synthetic import required_inputs, synthesize
 from infopt.importers import Imported, normalize
 from infopt.ir import files, queries
+
+MOST_SAMPLES = 64
+"""So many samples of the user's data are compared: calibration may take thousands."""
 
 TIME_LIMIT = 20.0
 """Seconds for one run of the original on synthetic inputs: a model may loop for ever."""
@@ -44,19 +48,19 @@ class Witness:
         """A fresh copy of the model."""
         return normalize(files.read_onnx(self.file), self.file.name)
 
-    def examine(self, candidate: Runner, tolerance: float) -> Equivalence:
+    def examine(self, candidate: Runner, budget: Budget) -> Equivalence:
         """Compare ``candidate`` with the model on all samples."""
         return compare(
             candidate,
             self.session,
             self.samples,
-            tolerance=tolerance,
+            budget=budget,
             described=self.described,
             kinds=self.kinds,
             notes=self.notes,
         )
 
-    def examine_import(self, tolerance: float) -> Equivalence | None:
+    def examine_import(self, budget: Budget) -> Equivalence | None:
         """Compare the model with the framework that it was exported from, if there is one."""
         if not self.expected:
             return None
@@ -65,7 +69,7 @@ class Witness:
             self.session,
             lambda inputs: outputs[id(inputs)],
             [sample for sample, _ in self.expected],
-            tolerance=tolerance,
+            budget=budget,
             described="the source framework itself",
             kinds=self.kinds,
         )
@@ -154,7 +158,9 @@ def find_samples(
     """
     bound = shapes_.bind(model.graph.inputs, shapes)
     if data is not None:
-        return list(load_data(data, model)), ()
+        given = list(itertools.islice(load_data(data, model), MOST_SAMPLES + 1))
+        more = (f"only the first {MOST_SAMPLES} samples of the data were compared",)
+        return given[:MOST_SAMPLES], more if len(given) > MOST_SAMPLES else ()
     found, notes = _synthetic(model, run, bound, seed)
     samples = found if bound else [*examples, *found]
     if not samples:

@@ -13,7 +13,7 @@
     === refusals
     fold: Mul → z: …
 
-A model that stays as it is becomes ``(unchanged)``. The first three parts are written by hand,
+A pass that needs to know the model on data has ``calibrate,`` before it. A model that stays as it is becomes ``(unchanged)``. The first three parts are written by hand,
 the others by ``pytest --update-golden``.
 """
 
@@ -24,6 +24,7 @@ import re
 from pathlib import Path
 
 from infopt.pipeline import Pipeline
+from tests.support.calibrating import observe
 from tests.support.models import check, parse, to_text
 
 ROOT = Path(__file__).parent.parent / "golden"
@@ -61,7 +62,7 @@ class Case:
         """The case with what the pass does now."""
         model = parse(self.parts["model"])
         before = to_text(model)
-        (run,) = Pipeline.parse(self.parts["pass"]).run(model)
+        (run,) = Pipeline.parse(self.parts["pass"]).run(model, observe=observe)
         check(model)
         after = to_text(model)
         return Case(

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from infopt.engine import TensorSpec
 from infopt.passes.base import Pass
+from infopt.pipeline import Step
 from infopt.target import Target
 
 
@@ -29,6 +30,22 @@ class RunOptions:
     """Seconds after which a call is given up."""
     profile: Path | None = None
     """Where the runtime writes its profile (a prefix), if it should."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Which types a runtime really computes in, whatever the payload asks for."""
+
+    kernels: Mapping[str, int]
+    """The runtime's operator, and the type that it computes in → how many of its nodes."""
+    integer: int
+    """How many products and convolutions run on integers."""
+    floating: tuple[str, ...]
+    """The names of those that were quantized and run on floating-point numbers all the same."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return dataclasses.asdict(self)
 
 
 class Session(ABC):
@@ -61,6 +78,14 @@ class Backend(ABC):
         self.target = target
 
     @abstractmethod
+    def precision(self, name: str) -> tuple[Step, ...]:
+        """The steps that write a precision into a raised model, as the target wants it.
+
+        Raises:
+            UsageError: The target cannot run it, or only slower; the message says what pays.
+        """
+
+    @abstractmethod
     def legalization(self) -> tuple[Pass, ...]:
         """The passes that bring a model into the form that the target runs fastest."""
 
@@ -87,6 +112,10 @@ class Backend(ABC):
 
         The same as :meth:`load` where the target is the processor.
         """
+
+    @abstractmethod
+    def outcome(self, directory: Path) -> Outcome | None:
+        """What the runtime makes of a payload on this machine; ``None`` if it cannot be asked."""
 
     @abstractmethod
     def open_model(self, model_file: Path, options: RunOptions) -> Session:

@@ -46,7 +46,12 @@ EXAMPLES = (
     help="The engine directory to write.  [default: the model's name with .engine, here]",
 )
 @click.option("--target", default="onnxruntime:cpu", show_default=True, help="What to compile for.")
-@click.option("--precision", default="fp32", show_default=True, help="Precision of the engine.")
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help="What the engine computes in: fp32 leaves every type as it is; int8 needs --data.",
+)
 @shape_option
 @data_option
 @click.option("--pipeline", metavar="PASSES", help="Passes to run instead of the target's preset.")
@@ -61,6 +66,18 @@ EXAMPLES = (
     help="Measure the engine beside ONNX Runtime on the original.  [default: as --verify]",
 )
 @tolerance_option
+@click.option(
+    "--min-sqnr",
+    "least_sqnr",
+    type=float,
+    metavar="DB",
+    help="Least signal-to-noise ratio of an output.  [default: by the precision]",
+)
+@click.option(
+    "--synthetic-calibration",
+    is_flag=True,
+    help="Without --data, calibrate on made-up inputs; the manifest says so.",
+)
 @expect_option
 @click.option("--strict", is_flag=True, help="Fail on everything that could not be shown.")
 @click.option("--force", is_flag=True, help="Write the engine even if it computes something else.")
@@ -85,6 +102,8 @@ def command(
     verify: bool,
     bench: bool | None,
     tolerance: float | None,
+    least_sqnr: float | None,
+    synthetic_calibration: bool,
     expect: str | None,
     strict: bool,
     force: bool,
@@ -116,6 +135,8 @@ def command(
             verify=verify,
             measure=bench,
             tolerance=tolerance,
+            least_sqnr=least_sqnr,
+            synthetic_calibration=synthetic_calibration,
             expect=parse_expected(expect or ""),
             strict=strict,
             force=force,

@@ -122,7 +122,7 @@ tolerance_option = click.option(
     "--tolerance",
     type=float,
     metavar="ERROR",
-    help="Largest relative error of an output, max|a-b| / max|b|.  [default: 1e-4]",
+    help="Largest relative error of an output, max|a-b| / max|b|.  [default: 1e-4 at fp32]",
 )
 
 quiet_option = click.option(

@@ -17,13 +17,14 @@ from infopt.events import Event
 _VERBS = {
     "import": ("Importing", "Imported"),
     "pass": ("Optimizing", "Optimized"),
+    "calibrate": ("Calibrating", "Calibrated"),
     "compile": ("Compiling", "Compiled"),
     "verify": ("Checking", "Checked"),
     "bisect": ("Searching", "Searched"),
     "measure": ("Measuring", "Measured"),
     "write": ("Writing", "Wrote"),
 }
-_MANY_STEPS = {"pass": "pass run", "bisect": "attempt"}
+_MANY_STEPS = {"pass": "pass run", "calibrate": "sample", "bisect": "attempt"}
 """Stages of many short steps: one line tells of all of them."""
 _INDENT = 12
 
@@ -103,6 +104,9 @@ class Progress:
         if event.done is not None:
             detail += f"  {event.done}/{event.total}" if event.total else f"  {event.done}"
         spent = time.perf_counter() - self._started
+        if event.stage == "calibrate" and event.done and event.total:
+            left = spent * (event.total - self._steps) / self._steps
+            detail += f"  {duration(left)} left"
         line = _line(_verb(event, done=False), detail, spent, indent=_INDENT - len("⠋ "))
         # One line whatever happens: a second one would make the screen jump.
         return Text(" ", no_wrap=True, overflow="ellipsis").join([self._dots(), line])

@@ -104,6 +104,7 @@ def evidence(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableT
         yield equivalence(exact, "How exact", verbose=verbose)
     else:
         yield _unknown("How exact", str(exact))
+    yield from _precision(found)
     culprit = found.get("culprit")
     if isinstance(culprit, Mapping):
         where = f", rule {culprit['rule']} at {culprit['node']}" if culprit.get("rule") else ""
@@ -121,10 +122,14 @@ def evidence(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableT
 def equivalence(found: Mapping[str, Any], title: str, *, verbose: bool) -> RenderableType:
     """A comparison: a row for each output, and on which inputs it was made."""
     holds = not found["failing"]
+    allowed, least = float(found["tolerance"]), float(found.get("least_sqnr", "-inf"))
+    limits = [f"{allowed:.2g}"] if math.isfinite(allowed) else []
+    limits += [f"{least:.0f} dB"] if math.isfinite(least) else []
+    limit = " and ".join(limits) or "any distance"
     verdict = Text(
-        f"every output within {found['tolerance']:.2g}"
+        f"every output within {limit}"
         if holds
-        else f"{count(len(found['failing']), 'sample')} beyond {found['tolerance']:.2g}",
+        else f"{count(len(found['failing']), 'sample')} beyond {limit}",
         "good" if holds else "bad",
     )
     classes = any(row.get("top1") is not None for row in found["outputs"].values())
@@ -136,9 +141,9 @@ def equivalence(found: Mapping[str, Any], title: str, *, verbose: bool) -> Rende
             figure(float(row["max_absolute"])),
             Text(
                 figure(float(row["max_relative"])),
-                "" if float(row["max_relative"]) <= found["tolerance"] else "bad",
+                "" if float(row["max_relative"]) <= allowed else "bad",
             ),
-            _decibels(float(row["sqnr_db"])),
+            Text(_decibels(float(row["sqnr_db"])), "" if float(row["sqnr_db"]) >= least else "bad"),
             _cosine(float(row["cosine"])),
         ]
         if classes:
@@ -147,6 +152,25 @@ def equivalence(found: Mapping[str, Any], title: str, *, verbose: bool) -> Rende
     parts: list[RenderableType] = [_heading(title, verdict), drawn]
     parts += _conditions(found, verbose=verbose)
     return Group(*parts)
+
+
+def _precision(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """On what was calibrated, and which types the runtime really computes in."""
+    for calibration in found.get("calibration", ()):
+        made_up = ", made up: real inputs may reach further" if calibration["synthetic"] else ""
+        samples, values = calibration["samples"], calibration["values"]
+        yield _indented(
+            f"{count(values, 'value')} calibrated on {count(samples, 'sample')}{made_up}",
+            "caution" if made_up else "quiet",
+        )
+    outcome = found.get("outcome")
+    if isinstance(outcome, Mapping) and (outcome["integer"] or outcome["floating"]):
+        total = outcome["integer"] + len(outcome["floating"])
+        yield _indented(
+            f"{outcome['integer']:,} of {count(total, 'quantized product')} run on integers", "quiet"
+        )
+        if outcome["floating"]:
+            yield _indented(f"not so: {', '.join(outcome['floating'])}", "caution")
 
 
 def _conditions(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,20 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True)
+class Budget:
+    """How far an output may be from the reference, on every sample."""
+
+    tolerance: float
+    """The largest ``max_relative`` (see :class:`Difference`)."""
+    least_sqnr: float = -math.inf
+    """The least ``sqnr_db``."""
+
+    def allows(self, found: Difference) -> bool:
+        """Whether a difference stays within it."""
+        return found.max_relative <= self.tolerance and found.sqnr_db >= self.least_sqnr
+
+
+@dataclasses.dataclass(frozen=True)
 class Equivalence:
     """The result of a comparison, with all that is needed to judge it."""
 
@@ -46,13 +61,15 @@ class Equivalence:
     undetermined: tuple[str, ...] = ()
     """Outputs that the reference itself computes differently each time: nothing is shown."""
     failing: tuple[int, ...] = ()
-    """Which samples went beyond the tolerance."""
+    """Which samples went beyond the budget."""
+    least_sqnr: float = -math.inf
+    """The least ``sqnr_db`` that was allowed."""
     notes: tuple[str, ...] = ()
     """What could not be tried, and why."""
 
     @property
     def holds(self) -> bool:
-        """Whether every comparable output stayed within the tolerance on every sample."""
+        """Whether every comparable output stayed within the budget on every sample."""
         return not self.failing
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,7 +87,7 @@ def compare(
     reference: Runner,
     samples: Iterable[Sample],
     *,
-    tolerance: float,
+    budget: Budget,
     described: str,
     kinds: Mapping[str, OutputKind] | None = None,
     notes: tuple[str, ...] = (),
@@ -81,7 +98,7 @@ def compare(
         candidate: What is to be shown right.
         reference: What is right.
         samples: The inputs to try.
-        tolerance: The largest ``max_relative`` (see :class:`Difference`) allowed.
+        budget: How far they may be apart.
         described: What the reference is, in words.
         kinds: What is known of each output.
         notes: What the caller could not try, and why.
@@ -104,13 +121,14 @@ def compare(
                 continue
             found = difference(computed.get(name), expected[name], kinds.get(name, PLAIN))
             outputs[name] = outputs[name].worse(found) if name in outputs else found
-            beyond |= not found.max_relative <= tolerance
+            beyond |= not budget.allows(found)
         if beyond:
             failing.append(index)
     return Equivalence(
         outputs=outputs,
         samples=tuple(tried),
-        tolerance=tolerance,
+        tolerance=budget.tolerance,
+        least_sqnr=budget.least_sqnr,
         reference=described,
         undetermined=tuple(sorted(undetermined)),
         failing=tuple(failing),

@@ -37,6 +37,7 @@ from infopt.passes.legalization.lower_group_normalization import LowerGroupNorma
 from infopt.passes.legalization.lower_swish import LowerSwish
 from infopt.passes.legalization.sink_biases import SinkBiases
 from infopt.passes.legalization.unpack_projections import UnpackProjections
+from infopt.passes.quantization.quantize_static import QuantizeStatic
 
 _ALL: tuple[type[Pass], ...] = (
     InlineFunctions,
@@ -73,6 +74,7 @@ _ALL: tuple[type[Pass], ...] = (
     FuseBatchNormalization,
     FuseChannelAffine,
     FusePad,
+    QuantizeStatic,
 )
 
 PASSES: dict[str, type[Pass]] = {a_pass.name: a_pass for a_pass in _ALL}

@@ -11,9 +11,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar
 
 import onnx_ir as ir
+
+from infopt.quant.calibration import Request
 
 
 class Preserves(enum.Enum):
@@ -104,6 +107,15 @@ class Pass(ir.passes.InPlacePass):
     preserves: ClassVar[Preserves]
     tolerance: ClassVar[float] = 0.0
     """Largest relative error of an output, ``max|a-b| / max|b|``, that the pass may cause."""
+
+    def observes(self, model: ir.Model) -> Iterable[Request]:
+        """What the pass will want to know of the values of ``model`` on data, if anything.
+
+        A pipeline's ``calibrate`` before the pass observes it; the pass finds it with
+        :func:`infopt.passes.observed.calibration_of`.
+        """
+        del model
+        return ()
 
     @abstractmethod
     def apply(self, model: ir.Model, journal: Journal) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from infopt.evidence.bisect import first_bad
-from infopt.evidence.equivalence import Runner, Sample, compare
+from infopt.evidence.equivalence import Budget, Runner, Sample, compare
 
 SAMPLES = [Sample({"x": np.full((2, 2), float(i + 1))}, f"sample {i}") for i in range(3)]
 
@@ -14,7 +14,7 @@ def _times(factor: float) -> Runner:
 
 
 def test_equal_runners_hold() -> None:
-    found = compare(_times(2), _times(2), SAMPLES, tolerance=0, described="itself")
+    found = compare(_times(2), _times(2), SAMPLES, budget=Budget(0), described="itself")
     assert found.holds
     assert found.worst == 0
     assert found.samples[1] == "sample 1: x=2×2"
@@ -25,19 +25,19 @@ def test_the_failing_samples_are_named() -> None:
         x = inputs["x"]
         return {"y": x * (2.5 if x[0, 0] == 2 else 2)}
 
-    found = compare(broken, _times(2), SAMPLES, tolerance=1e-3, described="double")
+    found = compare(broken, _times(2), SAMPLES, budget=Budget(1e-3), described="double")
     assert not found.holds
     assert found.failing == (1,)
     assert found.worst == 0.25
 
 
 def test_a_missing_output_fails() -> None:
-    found = compare(lambda _: {}, _times(2), SAMPLES, tolerance=1, described="double")
+    found = compare(lambda _: {}, _times(2), SAMPLES, budget=Budget(1), described="double")
     assert found.failing == (0, 1, 2)
 
 
 def test_nan_fails() -> None:
-    found = compare(_times(np.nan), _times(1), SAMPLES, tolerance=1, described="one")
+    found = compare(_times(np.nan), _times(1), SAMPLES, budget=Budget(1), described="one")
     assert not found.holds
 
 
@@ -47,7 +47,7 @@ def test_what_the_reference_itself_does_not_repeat_is_set_apart() -> None:
         lambda inputs: {"y": inputs["x"], "noise": inputs["x"]},
         lambda inputs: {"y": inputs["x"], "noise": inputs["x"] + next(counter)},
         SAMPLES,
-        tolerance=0,
+        budget=Budget(0),
         described="a noisy one",
     )
     assert found.holds

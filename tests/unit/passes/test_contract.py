@@ -138,7 +138,7 @@ def test_says_what_the_graph_becomes_and_what_it_preserves(name: str) -> None:
 
 def test_every_module_of_a_pass_is_in_the_table() -> None:
     root = Path(str(infopt.passes.__file__)).parent
-    rooms = ("cleanup", "fusion", "legalization")
+    rooms = ("cleanup", "fusion", "legalization", "precision", "quantization")
     modules = [path for room in rooms for path in root.glob(f"{room}/*.py")]
     words = {path.stem.replace("_", "-") for path in modules if path.stem[0] != "_"}
     assert words == set(PASSES)

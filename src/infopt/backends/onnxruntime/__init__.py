@@ -7,13 +7,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from infopt.backends.base import Backend, RunOptions, Session
-from infopt.backends.onnxruntime import choices, runtime
+from infopt.backends.base import Backend, Outcome, RunOptions, Session
+from infopt.backends.onnxruntime import choices, outcome, policies, runtime
 from infopt.backends.onnxruntime.opsets import at_runnable_opset
 from infopt.backends.onnxruntime.session import OrtSession
 from infopt.errors import UnavailableError
 from infopt.ir import files
 from infopt.passes.base import Pass
+from infopt.pipeline import Step
 
 _CPU = "CPUExecutionProvider"
 
@@ -26,6 +27,9 @@ class OnnxRuntimeBackend(Backend):
     optimizes for the machine it finds.
     """
 
+    def precision(self, name: str) -> tuple[Step, ...]:
+        return policies.precision(self.target, name)
+
     def legalization(self) -> tuple[Pass, ...]:
         return choices.legalization(self.target.provider)
 
@@ -34,6 +38,12 @@ class OnnxRuntimeBackend(Backend):
 
     def load(self, directory: Path, options: RunOptions) -> Session:
         return self._open(directory / files.MODEL_FILE, options, as_engine=True)
+
+    def outcome(self, directory: Path) -> Outcome | None:
+        if self.target.provider != _CPU or self.unavailable() is not None:
+            return None
+        file = directory / files.MODEL_FILE
+        return outcome.outcome(file, choices.disabled_optimizers(_CPU))
 
     def open_model(self, model_file: Path, options: RunOptions) -> Session:
         return self._open(model_file, options, as_engine=False)

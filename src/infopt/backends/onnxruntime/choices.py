@@ -73,6 +73,12 @@ def legalization(provider: str) -> tuple[Pass, ...]:
     return (*chosen, EliminateCommonSubexpressions(), EliminateDeadCode(), _AT_OPSET_21)
 
 
+def linear(provider: str) -> tuple[Pass, ...]:
+    """Those of them that decide how linear layers are written."""
+    chosen = [c.legalization for c in CHOICES if c.provider == provider and c.legalization]
+    return tuple(p for p in chosen if isinstance(p, (UnpackProjections, SinkBiases, LowerGemm)))
+
+
 def disabled_optimizers(provider: str) -> list[str]:
     """The optimizers of ONNX Runtime that engines on this provider run without."""
     return [

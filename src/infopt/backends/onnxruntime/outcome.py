@@ -1,0 +1,59 @@
+"""What ONNX Runtime really makes of an engine: which kernels, on which types."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from infopt.backends.base import Outcome
+from infopt.backends.onnxruntime.runtime import onnxruntime
+from infopt.ir import queries
+
+INTEGER = frozenset(
+    "QLinearConv QLinearMatMul QGemm MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul "
+    "ConvInteger QAttention MatMulNBits".split()
+)
+"""Operators that multiply integers."""
+
+_FLOATING = frozenset("Conv FusedConv NhwcFusedConv Gemm FusedGemm MatMul FusedMatMul".split())
+
+
+def outcome(model_file: Path, without: Sequence[str]) -> Outcome:
+    """Load a model as an engine is loaded, and look at the graph that the runtime made of it."""
+    ort = onnxruntime()
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4
+    with tempfile.TemporaryDirectory(prefix="infopt-") as room:
+        file = Path(room) / "optimized.onnx"
+        settings.optimized_model_filepath = str(file)
+        settings.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", "optimized.data"
+        )
+        ort.InferenceSession(
+            str(model_file),
+            settings,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(without),
+        )
+        return _read(ir.load(file))
+
+
+def _read(model: ir.Model) -> Outcome:
+    kernels: Counter[str] = Counter()
+    floating: list[str] = []
+    for node in queries.nodes(model):
+        kernels[node.op_type] += 1
+        if node.op_type in _FLOATING and _reads_integers(node):
+            floating.append(node.name or node.op_type)
+    integer = sum(count for name, count in kernels.items() if name in INTEGER)
+    return Outcome(dict(kernels.most_common()), integer, tuple(floating))
+
+
+def _reads_integers(node: ir.Node) -> bool:
+    """Whether the weights of ``node`` were integers in the engine."""
+    producers = [value.producer() for value in node.inputs[:2] if value is not None]
+    return any(p is not None and p.op_type == "DequantizeLinear" for p in producers)

@@ -1,0 +1,103 @@
+"""lower-quantized-products: products of integers as one operator of ONNX Runtime's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from infopt.ir import queries
+from infopt.passes.matching import either_way, input_at, produced_by
+from infopt.passes.rewriting import Answer, Builder, Found, Miss, Rewrite
+from infopt.passes.sizes import Sizes
+
+RULE = "quantized-products"
+_INTEGERS = (ir.DataType.UINT8, ir.DataType.INT8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantized:
+    """What a DequantizeLinear reads."""
+
+    integers: ir.Value
+    scale: ir.Value
+    zero_point: ir.Value | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LowerQuantizedProducts(Rewrite):
+    """``MatMul(DequantizeLinear(x), DequantizeLinear(W)) + b`` becomes ``MatMulIntegerToFloat``.
+
+    That operator of ONNX Runtime's own multiplies the integers and scales the sums, and adds the
+    bias while it does so. The product of the scales is the same, its rounding is not.
+    """
+
+    name: ClassVar[str] = "lower-quantized-products"
+    anchors: ClassVar[frozenset[str]] = frozenset({"MatMul"})
+    tolerance: ClassVar[float] = 1e-5
+
+    def look(self, node: ir.Node, sizes: Sizes) -> Answer:
+        x, weights = (_quantized(value) for value in node.inputs[:2])
+        if x is None or weights is None:
+            return None
+        shape = queries.static_shape(weights.integers)
+        if queries.constant_tensor(weights.integers) is None or shape is None or len(shape) != 2:
+            return Miss(RULE, "its weights are no constant matrix")
+        if queries.static_shape(x.scale) not in ((), (1,)):
+            return Miss(RULE, "its input has more than one scale")
+        if queries.static_shape(weights.scale) not in ((), (1,), shape[1:]):
+            return Miss(RULE, "its weights have scales, but not one for each column")
+        if _returns_integers(node.outputs[0]):
+            return None  # the runtime makes one operator of all of it
+        bias, last = _bias(node, shape[1])
+        zero = weights.zero_point
+
+        def build(to: Builder) -> ir.Value:
+            return to.op(
+                "MatMulIntegerToFloat",
+                x.integers,
+                weights.integers,
+                x.scale,
+                weights.scale,
+                x.zero_point,
+                zero,
+                bias,
+                domain="com.microsoft",
+                like=last,
+            )
+
+        return Found(RULE, build, (last,))
+
+
+def _quantized(value: ir.Value | None) -> Quantized | None:
+    node = produced_by(value, "DequantizeLinear")
+    if node is None or queries.attribute(node, "block_size", 0):
+        return None
+    integers, scale = node.inputs[0], node.inputs[1]
+    if integers is None or scale is None or integers.dtype not in _INTEGERS:
+        return None
+    return Quantized(integers, scale, input_at(node, 2))
+
+
+def _returns_integers(value: ir.Value) -> bool:
+    """Whether ``value`` is quantized, and read in no other way."""
+    uses = list(value.uses())
+    return bool(uses) and all(queries.is_standard(use.node, "QuantizeLinear") for use in uses)
+
+
+def _bias(node: ir.Node, columns: int) -> tuple[ir.Value | None, ir.Value]:
+    """The constant that is added to each column, and the sum; or nothing, and the product."""
+    product = node.outputs[0]
+    uses = list(product.uses())
+    if len(uses) != 1 or product.is_graph_output() or uses[0].node.graph is not node.graph:
+        return None, product
+    reader = uses[0].node
+    if queries.is_standard(reader, "Add"):
+        for value, other in either_way(reader):
+            constant = queries.constant_tensor(other) is not None
+            if value is product and constant and queries.static_shape(other) == (columns,):
+                return other, reader.outputs[0]
+    return None, product
+
+

@@ -1,0 +1,103 @@
+"""Where integers can compute: the operators, and which of their inputs are what."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import onnx_ir as ir
+
+from infopt.ir import queries
+from infopt.passes.matching import input_at, rank
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """An operator that can compute with integers."""
+
+    node: ir.Node
+    activations: tuple[int, ...]
+    """Which inputs are computed at run time."""
+    weights: int | None = None
+    """Which input are the weights; ``None`` where there are none."""
+    axis: int = 0
+    """The axis of the weights that holds the output channels."""
+    bias: int | None = None
+    """Which input is a constant bias for each output channel."""
+    output: ir.Value | None = None
+    """What is quantized behind it: its output, or that of the activation function that follows."""
+
+    @property
+    def inputs(self) -> tuple[ir.Value, ...]:
+        """The values that are computed at run time."""
+        values = (self.node.inputs[index] for index in self.activations)
+        return tuple(value for value in values if value is not None)
+
+
+def site(node: ir.Node) -> Site | str | None:
+    """What ``node`` offers; in words, why not; or ``None``: it is no such operator."""
+    look = _OPERATORS.get(node.op_type) if node.domain == "" else None
+    if look is None or any(attr.is_ref() for attr in node.attributes.values()):
+        return None
+    found = look(node)
+    if not isinstance(found, Site):
+        return found
+    for value in found.inputs:
+        if value.dtype != ir.DataType.FLOAT:
+            return f"its input {value.name!r} is {value.dtype}, not float"
+    return dataclasses.replace(found, output=_behind(node))
+
+
+def _convolution(node: ir.Node) -> Site | str | None:
+    weights, bias = input_at(node, 1), input_at(node, 2)
+    if queries.constant_tensor(weights) is None:
+        return "its weights are computed at run time"
+    if bias is not None and queries.constant_tensor(bias) is None:
+        return "its bias is computed at run time"
+    return Site(node, (0,), 1, 0, None if bias is None else 2)
+
+
+def _gemm(node: ir.Node) -> Site | str | None:
+    weights, bias = input_at(node, 1), input_at(node, 2)
+    if queries.constant_tensor(weights) is None:
+        return "its weights are computed at run time"
+    if queries.attribute(node, "alpha", 1.0) != 1.0 or queries.attribute(node, "transA", 0):
+        return "it scales the product or transposes its input"
+    axis = 0 if queries.attribute(node, "transB", 0) else 1
+    shape = queries.static_shape(weights)
+    constant = queries.constant_tensor(bias) is not None
+    fits = shape is not None and queries.static_shape(bias) in (shape[axis : axis + 1],)
+    plain = constant and fits and queries.attribute(node, "beta", 1.0) == 1.0
+    return Site(node, (0,), 1, axis, 2 if plain else None)
+
+
+def _product(node: ir.Node) -> Site | str | None:
+    weights = node.inputs[1]
+    if queries.constant_tensor(weights) is None:
+        constant = queries.constant_tensor(node.inputs[0]) is not None
+        return "its weights stand on the left" if constant else "it multiplies two activations"
+    if rank(weights) != 2:
+        return f"its weights have rank {rank(weights)}, not 2"
+    return Site(node, (0,), 1, 1)
+
+
+def _sum(node: ir.Node) -> Site | str | None:
+    if any(queries.constant_tensor(value) is not None for value in node.inputs):
+        return None
+    return Site(node, (0, 1))
+
+
+_OPERATORS = {"Conv": _convolution, "Gemm": _gemm, "MatMul": _product, "Add": _sum}
+
+_FUNCTIONS = ("Relu", "Clip")
+"""Functions that runtimes compute by saturating what they quantize."""
+
+
+def _behind(node: ir.Node) -> ir.Value | None:
+    """What of the result is quantized; ``None`` if the caller of the graph reads it."""
+    value = node.outputs[0]
+    uses = list(value.uses())
+    if len(uses) == 1 and queries.is_standard(uses[0].node, *_FUNCTIONS):
+        function = uses[0].node
+        if uses[0].idx == 0 and function.graph is node.graph and not value.is_graph_output():
+            value = function.outputs[0]
+    return None if value.is_graph_output() else value

@@ -1,0 +1,109 @@
+"""Writes QuantizeLinear and DequantizeLinear around values, weights and biases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.ir import queries
+from infopt.passes.editing import Editor, erase_unused
+from infopt.passes.matching import input_at, produced_by
+from infopt.quant.affine import Parameters
+
+ORIGINAL = "infopt.original"
+"""Under this word, quantized weights remember (in ``meta``) the tensor that they were made of."""
+
+
+class Writer:
+    """Quantizes values of one model, each value once."""
+
+    def __init__(self, editor: Editor) -> None:
+        self._editor = editor
+        self._read: dict[ir.Value, ir.Value] = {}
+
+    def parameters(self, value: ir.Value) -> Parameters | None:
+        """Scale and zero point of a value that is quantized already."""
+        node = produced_by(self._read.get(value, value), "DequantizeLinear")
+        if node is None:
+            return None
+        scale, zero_point = queries.constant(node.inputs[1]), queries.constant(input_at(node, 2))
+        return None if scale is None or zero_point is None else Parameters(scale, zero_point)
+
+    def reading(self, value: ir.Value, parameters: Parameters | None, node: ir.Node) -> ir.Value:
+        """What ``node`` reads instead of ``value``; others go on reading ``value``."""
+        if produced_by(value, "DequantizeLinear") is not None:
+            return value
+        if value not in self._read:
+            assert parameters is not None and node.graph is not None
+            graph = node.graph
+            self._read[value] = self._pair(
+                value, parameters, node, lambda new: graph.insert_before(node, new)
+            )
+        return self._read[value]
+
+    def behind(self, value: ir.Value, parameters: Parameters | None) -> None:
+        """Let everything that reads ``value`` read it quantized."""
+        producer = value.producer()
+        if value in self._read or parameters is None or producer is None:
+            return
+        graph = producer.graph
+        assert graph is not None
+        readers = [(use.node, use.idx) for use in value.uses()]
+        pair = self._pair(
+            value, parameters, producer, lambda new: graph.insert_after(producer, new)
+        )
+        for node, index in readers:
+            node.replace_input_with(index, pair)
+        self._read[value] = pair
+
+    def constant(
+        self, node: ir.Node, index: int, integers: np.ndarray, parameters: Parameters, axis: int
+    ) -> None:
+        """Let input ``index`` of ``node``, a constant, be these integers, dequantized."""
+        old, graph = node.inputs[index], node.graph
+        assert old is not None and graph is not None
+        original = queries.constant_tensor(old)
+        base = old.name or "weights"
+        stored = self._editor.add_constant(node, integers, f"{base}_quantized")
+        stored.meta[ORIGINAL] = original
+        scale = self._editor.add_constant(node, parameters.scale, f"{base}_scale")
+        inputs = [stored, scale]
+        if np.any(parameters.zero_point):
+            inputs.append(
+                self._editor.add_constant(node, parameters.zero_point, f"{base}_zero_point")
+            )
+        attributes = [ir.AttrInt64("axis", axis)] if parameters.scale.ndim else []
+        read = self._node("DequantizeLinear", inputs, attributes, base)
+        read.outputs[0].type, read.outputs[0].shape = old.type, old.shape
+        graph.insert_before(node, read)
+        node.replace_input_with(index, read.outputs[0])
+        erase_unused(old)
+
+    def _pair(
+        self,
+        value: ir.Value,
+        parameters: Parameters,
+        node: ir.Node,
+        insert: Callable[[list[ir.Node]], None],
+    ) -> ir.Value:
+        base = value.name or "value"
+        scale = self._editor.add_constant(node, parameters.scale, f"{base}_scale")
+        zero = self._editor.add_constant(node, parameters.zero_point, f"{base}_zero_point")
+        first = self._node("QuantizeLinear", [value, scale, zero], [], base)
+        first.outputs[0].type = zero.type
+        second = self._node("DequantizeLinear", [first.outputs[0], scale, zero], [], base)
+        second.outputs[0].type = value.type
+        for new in (first, second):
+            new.outputs[0].shape = None if value.shape is None else value.shape.copy()
+        insert([first, second])
+        return second.outputs[0]
+
+    def _node(
+        self, op_type: str, inputs: list[ir.Value], attributes: list[ir.Attr], base: str
+    ) -> ir.Node:
+        node = ir.Node("", op_type, inputs, attributes, num_outputs=1)
+        node.name = self._editor.fresh_name(f"{base}/{op_type}")
+        node.outputs[0].name = self._editor.fresh_name(f"{base}_{op_type}")
+        return node

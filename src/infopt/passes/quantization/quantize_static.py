@@ -1,0 +1,189 @@
+"""quantize-static: activations and weights as integers, with scales fixed beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.errors import QuantizationError, nearest
+from infopt.ir import queries
+from infopt.passes.base import Journal, Pass, Preserves
+from infopt.passes.editing import Editor
+from infopt.passes.observed import NOT_OBSERVED, calibration_of
+from infopt.passes.quantization._sites import Site, site
+from infopt.passes.quantization._writer import Writer
+from infopt.quant.affine import Parameters, quantize, weight_range
+from infopt.quant.affine import parameters as parameters_of
+from infopt.quant.calibration import Calibration, Request
+from infopt.quant.granularity import PerAxis, PerTensor
+from infopt.quant.ranges import find_range
+from infopt.quant.scheme import QuantScheme
+from infopt.quant.spec import INTEGER_LIMITS, QuantSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """Operators read ``DequantizeLinear(QuantizeLinear(x))`` instead of ``x``.
+
+    The weights become integers with a scale for each output channel. The scales of activations
+    come from what a ``calibrate`` before the pass has observed. Which operators are quantized, and
+    whether behind them, too, is the target's policy: a runtime that computes with integers from
+    end to end wants its outputs quantized, another one only its inputs (Nagel et al.,
+    arXiv:2106.08295, explain the choices).
+
+    Activations that the calibration has not seen, or in which it has seen infinities or no
+    numbers, stay as they are, and so does what reads them.
+    """
+
+    name: ClassVar[str] = "quantize-static"
+    preserves: ClassVar[Preserves] = Preserves.APPROXIMATE
+
+    operators: str = "Conv+Gemm+MatMul"
+    """The operators to quantize, with ``+`` between them."""
+    outputs: str = ""
+    """Those of them behind which the result is quantized for all who read it."""
+    activations: str = "uint8"
+    """The type of activations."""
+    weights: str = "int8"
+    """The type of weights, which are symmetric."""
+    symmetric: bool = False
+    """Whether the zero point of activations is that of a range around zero."""
+    method: str = "mse"
+    """How ranges come from what was observed: ``min-max``, ``percentile``, ``entropy``, ``mse``."""
+    biases: bool = True
+    """Whether biases become integers, too, on the scale of the product."""
+
+    def observes(self, model: ir.Model) -> Iterable[Request]:
+        for found in self._sites(model.graph):
+            for value in (*found.inputs, *self._output(found)):
+                yield Request(value.name or "", "histogram")
+
+    def apply(self, model: ir.Model, journal: Journal) -> None:
+        calibration = calibration_of(model)
+        writer = Writer(Editor(model))
+        for found in list(self._sites(model.graph, journal)):
+            known = self._known(found, calibration, writer)
+            if isinstance(known, str):
+                journal.refuse(self.name, found.node, known)
+            elif journal.permits(self.name, found.node):
+                self._quantize(found, known, writer)
+
+    def _known(
+        self, found: Site, calibration: Calibration, writer: Writer
+    ) -> dict[ir.Value, Parameters] | str:
+        """Scale and zero point of each value around an operator; or why there are none."""
+        known = {}
+        for value in (*found.inputs, *self._output(found)):
+            parameters = writer.parameters(value) or self._parameters(value, calibration)
+            if isinstance(parameters, str):
+                return f"{value.name!r} {parameters}"
+            known[value] = parameters
+        return known
+
+    def _sites(self, graph: ir.Graph, journal: Journal | None = None) -> Iterable[Site]:
+        """What is to be quantized; near misses go to the journal."""
+        wanted = self.operators.split("+")
+        for node in graph:
+            if not queries.is_standard(node, *wanted) or _is_quantized(node):
+                continue
+            found = site(node)
+            if isinstance(found, Site):
+                yield found
+            elif found is not None and journal is not None:
+                journal.refuse(self.name, node, found)
+
+    def _output(self, found: Site) -> tuple[ir.Value, ...]:
+        """The result, if it is quantized."""
+        wanted = found.node.op_type in self.outputs.split("+")
+        return (found.output,) if wanted and found.output is not None else ()
+
+    def _parameters(self, value: ir.Value, calibration: Calibration) -> Parameters | str:
+        """Scale and zero point of an activation; or why there are none."""
+        histogram = calibration.histogram(value.name)
+        if histogram is None:
+            return NOT_OBSERVED
+        if histogram.nonfinite:
+            return "was infinite or not a number during calibration"
+        if not histogram.count:
+            return "was empty in all samples"
+        scheme = self._scheme
+        assert scheme.activations is not None
+        found = find_range(histogram, scheme.method, scheme.activations)
+        return parameters_of(*found, scheme.activations)
+
+    @property
+    def _scheme(self) -> QuantScheme:
+        return QuantScheme(
+            QuantSpec(_type(self.weights), PerAxis(0), narrow=True),
+            QuantSpec(_type(self.activations), PerTensor(), symmetric=self.symmetric),
+            self.method,  # type: ignore[arg-type]
+        )
+
+    def _quantize(self, found: Site, known: dict[ir.Value, Parameters], writer: Writer) -> None:
+        node = found.node
+        scales = [known[value].scale for value in found.inputs]
+        for index, value in zip(found.activations, found.inputs, strict=True):
+            node.replace_input_with(index, writer.reading(value, known[value], node))
+        if found.weights is not None:
+            self._quantize_weights(found, scales[0], writer)
+        for value in self._output(found):
+            writer.behind(value, known[value])
+
+    def _quantize_weights(self, found: Site, scale: np.ndarray, writer: Writer) -> None:
+        node = found.node
+        assert found.weights is not None
+        weights = queries.constant(node.inputs[found.weights])
+        bias = None
+        if self.biases and found.bias is not None:
+            bias = queries.constant(node.inputs[found.bias])
+        assert weights is not None
+        assert self._scheme.weights is not None
+        spec = dataclasses.replace(self._scheme.weights, granularity=PerAxis(found.axis))
+        parameters = parameters_of(*weight_range(weights, spec.granularity), spec)
+        if bias is not None:
+            parameters = roomy(parameters, scale, bias)
+        writer.constant(
+            node, found.weights, quantize(weights, parameters, spec), parameters, found.axis
+        )
+        if bias is not None and found.bias is not None:
+            units = (scale.astype(np.float64) * parameters.scale).astype(np.float32)
+            integers = np.rint(bias / units.astype(np.float64))
+            limits = np.iinfo(np.int32)
+            stored = np.clip(integers, limits.min, limits.max).astype(np.int32)
+            writer.constant(node, found.bias, stored, Parameters(units, np.zeros_like(stored)), 0)
+
+
+def roomy(weights: Parameters, activations: np.ndarray, bias: np.ndarray) -> Parameters:
+    """The parameters of weights, with scales so large that the biases fit into 32 bits."""
+    least = np.abs(bias.astype(np.float64)) / (activations.astype(np.float64) * (2**31 - 1))
+    scale = np.maximum(weights.scale, np.nextafter(least.astype(np.float32), np.float32(np.inf)))
+    return dataclasses.replace(weights, scale=scale)
+
+
+def channels_axis(found: Site) -> int:
+    """The axis of the input that the weights sum over."""
+    return 1 if found.node.op_type == "Conv" else -1
+
+
+def _is_quantized(node: ir.Node) -> bool:
+    """Whether the weights of ``node`` are integers already, or both summands are."""
+    read: Sequence[ir.Value | None] = node.inputs[:2]
+    return all(
+        value is not None
+        and (producer := value.producer()) is not None
+        and queries.is_standard(producer, "DequantizeLinear")
+        for value in read
+    )
+
+
+def _type(word: str) -> ir.DataType:
+    known = [kind.name.lower() for kind in INTEGER_LIMITS]
+    if word not in known:
+        raise QuantizationError(
+            f"cannot quantize to {word!r}{nearest(word, known)}; use one of {', '.join(known)}"
+        )
+    return ir.DataType[word.upper()]
