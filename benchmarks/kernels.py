@@ -66,6 +66,11 @@ HEADS: Sequence[Mapping[str, int]] = (
     {"B": 1, "S": 512, "H": 12, "D": 64, "N": 768},
     {"B": 8, "S": 128, "H": 12, "D": 64, "N": 768},
 )
+LONG: Sequence[Mapping[str, int]] = (
+    {"B": 1, "S": 1500, "H": 8, "D": 64, "N": 512},
+    {"B": 8, "S": 1500, "H": 8, "D": 64, "N": 512},
+    {"B": 1, "S": 4096, "H": 8, "D": 64, "N": 512},
+)
 
 CASES = (
     Case(
@@ -138,6 +143,18 @@ CASES = (
                 y = Reshape(ot, whole)""",
         },
         HEADS,
+    ),
+    Case(
+        "long attention",
+        "float[{B},{S},{N}] q, float[{B},{S},{N}] k, float[{B},{S},{N}] v",
+        {},
+        {
+            "MultiHeadAttention": (
+                "y = com.microsoft.MultiHeadAttention <num_heads = {H}> (q, k, v)"
+            ),
+            "Attention": "y = Attention <q_num_heads = {H}, kv_num_heads = {H}> (q, k, v)",
+        },
+        LONG,
     ),
     Case(
         "rotary embedding",

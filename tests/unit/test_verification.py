@@ -14,7 +14,7 @@ from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
 from infopt.passes.cleanup.fold_constants import FoldConstants
 from infopt.pipeline import Pipeline
-from infopt.verification import check_tolerance
+from infopt.verification import budget
 from infopt.witness import output_kinds
 
 CHAIN = """
@@ -185,4 +185,4 @@ def test_kinds_of_outputs() -> None:
 @pytest.mark.parametrize("wrong", [-1.0, float("nan")])
 def test_tolerances_that_are_none(wrong: float) -> None:
     with pytest.raises(UsageError, match="at least 0"):
-        check_tolerance(wrong)
+        budget("fp32", wrong)

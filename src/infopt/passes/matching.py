@@ -152,3 +152,20 @@ def is_read_outside(value: ir.Value, nodes: Iterable[ir.Node]) -> bool:
         return True
     inside = set(nodes)
     return any(use.node not in inside for use in value.uses())
+
+
+def column_bias(product: ir.Node, columns: int) -> tuple[ir.Node, int] | None:
+    """The Add behind ``product``, and which of its inputs is a constant for each column.
+
+    Only where nothing else reads the product.
+    """
+    value = product.outputs[0]
+    uses = list(value.uses())
+    if len(uses) != 1 or value.is_graph_output() or uses[0].node.graph is not product.graph:
+        return None
+    add, index = uses[0].node, 1 - uses[0].idx
+    if not queries.is_standard(add, "Add"):
+        return None
+    other = add.inputs[index]
+    constant = queries.constant_tensor(other) is not None
+    return (add, index) if constant and queries.static_shape(other) == (columns,) else None

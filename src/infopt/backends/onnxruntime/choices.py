@@ -15,6 +15,7 @@ from infopt.passes.base import Pass
 from infopt.passes.cleanup.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
 from infopt.passes.legalization.expand_operators import ExpandOperators
+from infopt.passes.legalization.lower_attention import LowerAttention
 from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
 from infopt.passes.legalization.lower_swish import LowerSwish
@@ -51,6 +52,8 @@ CHOICES = (
     Choice(_CPU, "group normalization", "InstanceNormalization", LowerGroupNormalization()),
     Choice(_CPU, "swish", "QuickGelu", LowerSwish()),
     Choice(_CPU, "attention", "Attention"),
+    # It computes block by block what has no mask; that pays where the scores leave the cache.
+    Choice(_CPU, "long attention", "MultiHeadAttention", LowerAttention()),
     Choice(_CPU, "rotary embedding", "RotaryEmbedding"),
     Choice(_CPU, "sum and RMS norm", "Add, RMSNormalization"),
 )

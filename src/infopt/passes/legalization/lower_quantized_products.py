@@ -8,7 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from infopt.ir import queries
-from infopt.passes.matching import either_way, input_at, produced_by
+from infopt.passes.matching import column_bias, input_at, produced_by
 from infopt.passes.rewriting import Answer, Builder, Found, Miss, Rewrite
 from infopt.passes.sizes import Sizes
 
@@ -50,8 +50,11 @@ class LowerQuantizedProducts(Rewrite):
             return Miss(RULE, "its weights have scales, but not one for each column")
         if _returns_integers(node.outputs[0]):
             return None  # the runtime makes one operator of all of it
-        bias, last = _bias(node, shape[1])
-        zero = weights.zero_point
+        bias, last = None, node.outputs[0]
+        added = column_bias(node, shape[1])
+        if added is not None:
+            add, index = added
+            bias, last = add.inputs[index], add.outputs[0]
 
         def build(to: Builder) -> ir.Value:
             return to.op(
@@ -61,7 +64,7 @@ class LowerQuantizedProducts(Rewrite):
                 x.scale,
                 weights.scale,
                 x.zero_point,
-                zero,
+                weights.zero_point,
                 bias,
                 domain="com.microsoft",
                 like=last,
@@ -84,20 +87,3 @@ def _returns_integers(value: ir.Value) -> bool:
     """Whether ``value`` is quantized, and read in no other way."""
     uses = list(value.uses())
     return bool(uses) and all(queries.is_standard(use.node, "QuantizeLinear") for use in uses)
-
-
-def _bias(node: ir.Node, columns: int) -> tuple[ir.Value | None, ir.Value]:
-    """The constant that is added to each column, and the sum; or nothing, and the product."""
-    product = node.outputs[0]
-    uses = list(product.uses())
-    if len(uses) != 1 or product.is_graph_output() or uses[0].node.graph is not node.graph:
-        return None, product
-    reader = uses[0].node
-    if queries.is_standard(reader, "Add"):
-        for value, other in either_way(reader):
-            constant = queries.constant_tensor(other) is not None
-            if value is product and constant and queries.static_shape(other) == (columns,):
-                return other, reader.outputs[0]
-    return None, product
-
-

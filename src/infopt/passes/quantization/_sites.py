@@ -47,6 +47,11 @@ def site(node: ir.Node) -> Site | str | None:
     return dataclasses.replace(found, output=_behind(node))
 
 
+def channels_axis(node: ir.Node) -> int:
+    """The axis of the input that the weights sum over."""
+    return 1 if node.op_type == "Conv" else -1
+
+
 def _convolution(node: ir.Node) -> Site | str | None:
     weights, bias = input_at(node, 1), input_at(node, 2)
     if queries.constant_tensor(weights) is None:

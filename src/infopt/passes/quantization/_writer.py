@@ -11,6 +11,7 @@ from infopt.ir import queries
 from infopt.passes.editing import Editor, erase_unused
 from infopt.passes.matching import input_at, produced_by
 from infopt.quant.affine import Parameters
+from infopt.quant.granularity import Granularity, PerAxis, PerBlock
 
 ORIGINAL = "infopt.original"
 """Under this word, quantized weights remember (in ``meta``) the tensor that they were made of."""
@@ -107,3 +108,26 @@ class Writer:
         node.name = self._editor.fresh_name(f"{base}/{op_type}")
         node.outputs[0].name = self._editor.fresh_name(f"{base}_{op_type}")
         return node
+
+
+def dequantized(reader: ir.Node) -> np.ndarray:
+    """What a DequantizeLinear makes of constant integers: float32, of their shape."""
+    integers, scale = queries.constant(reader.inputs[0]), queries.constant(reader.inputs[1])
+    assert integers is not None and scale is not None
+    zero_point = queries.constant(input_at(reader, 2))
+    steps = integers.astype(np.float32)
+    if zero_point is not None:
+        steps -= _along(reader, zero_point.astype(np.float32), steps)
+    return np.asarray(steps * _along(reader, scale, steps))
+
+
+def _along(reader: ir.Node, values: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Scales or zero points in a shape that broadcasts against ``array``."""
+    if not values.ndim:
+        return values
+    axis = queries.attribute(reader, "axis", 1) % array.ndim
+    if queries.attribute(reader, "block_size", 0):
+        granularity: Granularity = PerBlock(axis, queries.attribute(reader, "block_size", 0))
+    else:
+        granularity = PerAxis(axis)
+    return granularity.spread(values, array.shape)

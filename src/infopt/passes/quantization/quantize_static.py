@@ -164,11 +164,6 @@ def roomy(weights: Parameters, activations: np.ndarray, bias: np.ndarray) -> Par
     return dataclasses.replace(weights, scale=scale)
 
 
-def channels_axis(found: Site) -> int:
-    """The axis of the input that the weights sum over."""
-    return 1 if found.node.op_type == "Conv" else -1
-
-
 def _is_quantized(node: ir.Node) -> bool:
     """Whether the weights of ``node`` are integers already, or both summands are."""
     read: Sequence[ir.Value | None] = node.inputs[:2]
