@@ -5,7 +5,8 @@
     │   ├── PipelineError       a pipeline names an unknown pass or option
     │   ├── TargetError         a target that infopt does not know
     │   ├── DataError           sample data whose names, types or shapes do not fit
-    │   └── OutputError         an output directory that holds something else
+    │   ├── OutputError         an output directory that holds something else
+    │   └── QuantizationError   a spec without meaning, or numbers that have no range
     ├── ModelError              the source cannot become a valid model         exit code 3
     │   ├── SourceError         missing, truncated, or no model at all
     │   ├── ExternalDataError   external weights missing, too short, or outside the directory
@@ -59,6 +60,10 @@ class DataError(UsageError):
 
 class OutputError(UsageError):
     """An output directory that infopt will not overwrite."""
+
+
+class QuantizationError(UsageError):
+    """A quantization that has no meaning, or numbers from which no scale can follow."""
 
 
 class ModelError(InfoptError):
