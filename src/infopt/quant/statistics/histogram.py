@@ -1,0 +1,194 @@
+"""Histogram: how often which value occurred, in bounded memory and independent of batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from infopt.errors import QuantizationError
+from infopt.quant.statistics.state import read, require
+
+BINS = 4096
+"""Bins of each sign. The largest magnitude seen lies in the upper half of them."""
+LOWEST_EXPONENT = -126
+"""The finest bins are 2^-126 wide: a finer width has no reciprocal in float32."""
+HIGHEST_EXPONENT = 116
+"""``BINS`` bins of this width reach past the largest float32."""
+CHUNK = 1 << 15
+"""Elements taken at once: they and their bin numbers stay in a core's cache."""
+
+
+class Histogram:
+    """Counts of float32 values over bins of equal width, aligned at 0, for both signs.
+
+    The bin of ``x`` is ``trunc(x / width)``, from ``-(BINS - 1)`` to ``BINS - 1``; bin 0 holds
+    what lies within one width of 0 on either side. ``width`` is the smallest power of two for
+    which the largest magnitude has a bin. When a larger one arrives, the width doubles and
+    neighbours are added together. Since ``trunc(trunc(x / w) / 2) = trunc(x / 2w)``, and division
+    by a power of two is exact, the counts are those that one pass with the last width would have
+    found: they depend on the multiset of the values, and on nothing else.
+
+    Values that are not finite are counted apart. float64 is rounded to float32.
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(2 * BINS - 1, np.int64)
+        self._exponent = LOWEST_EXPONENT
+        self._low, self._high = math.inf, -math.inf
+        self._zeros = 0
+        self._nonfinite = 0
+        self._scratch: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 ``(2 · BINS - 1,)``: the count of bin ``k`` is at ``k + BINS - 1``."""
+        found = self._counts.view()
+        found.flags.writeable = False
+        return found
+
+    @property
+    def width(self) -> float:
+        """The width of a bin, a power of two."""
+        return math.ldexp(1.0, self._exponent)
+
+    @property
+    def low(self) -> float:
+        """The smallest value, exactly; infinite before the first."""
+        return self._low
+
+    @property
+    def high(self) -> float:
+        """The largest value, exactly; minus infinite before the first."""
+        return self._high
+
+    @property
+    def zeros(self) -> int:
+        """How many values are exactly 0, of either sign; they are in ``counts`` as well."""
+        return self._zeros
+
+    @property
+    def nonfinite(self) -> int:
+        """How many values were NaN or infinite; they are in no other figure."""
+        return self._nonfinite
+
+    @property
+    def count(self) -> int:
+        """How many finite values were seen."""
+        return int(self._counts.sum())
+
+    def update(self, array: np.ndarray) -> None:
+        """Count the elements of ``array``: floating point, any shape."""
+        flat = array.ravel(order="K")
+        for start in range(0, flat.size, CHUNK):
+            self._add(flat[start : start + CHUNK])
+
+    def merge(self, other: Histogram) -> None:
+        """Count what ``other`` has counted, as if this one had seen it all."""
+        self._widen(other._exponent)
+        self._counts += _coarser(other._counts, self._exponent - other._exponent)
+        self._low, self._high = min(self._low, other._low), max(self._high, other._high)
+        self._zeros += other._zeros
+        self._nonfinite += other._nonfinite
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that is known, as arrays to save."""
+        return {
+            "counts": self._counts.copy(),
+            "exponent": np.array(self._exponent, np.int64),
+            "range": np.array([self._low, self._high], np.float32),
+            "zeros": np.array(self._zeros, np.int64),
+            "nonfinite": np.array(self._nonfinite, np.int64),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> Histogram:
+        """The histogram whose ``state`` it is.
+
+        Raises:
+            QuantizationError: The arrays are no such state.
+        """
+        found = cls()
+        found._counts = read(state, "counts", np.int64, (2 * BINS - 1,))
+        found._exponent = int(read(state, "exponent", np.int64, ()))
+        found._low, found._high = (float(end) for end in read(state, "range", np.float32, (2,)))
+        found._zeros = int(read(state, "zeros", np.int64, ()))
+        found._nonfinite = int(read(state, "nonfinite", np.int64, ()))
+        require(found._counts.min() >= 0 and found._nonfinite >= 0, "a count is negative")
+        require(0 <= found._zeros <= found._counts[BINS - 1], "more zeros than values near 0")
+        if found.count:
+            magnitude = max(-found._low, found._high)
+            require(found._low <= found._high and magnitude < math.inf, "the range is none")
+            require(found._exponent == _exponent_for(magnitude), "the width does not fit the range")
+        else:
+            fresh = cls()
+            ends = found._low, found._high, found._exponent
+            require(ends == (fresh._low, fresh._high, fresh._exponent), "a range without values")
+        return found
+
+    def _add(self, values: np.ndarray) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = values.astype(np.float32, copy=False)
+            low, high = float(values.min()), float(values.max())
+        if not (math.isfinite(low) and math.isfinite(high)):  # NaN is both minimum and maximum
+            finite = values[np.isfinite(values)]
+            self._nonfinite += values.size - finite.size
+            if finite.size:
+                self._add(finite)
+            return
+        self._low = min(self._low, low + 0.0)  # which makes -0 a 0, whichever came first
+        self._high = max(self._high, high + 0.0)
+        self._widen(_exponent_for(max(-low, high)))
+        self._zeros += values.size - np.count_nonzero(values)
+        scaled, bins = self._room(values.size)
+        np.multiply(values, np.float32(math.ldexp(1.0, -self._exponent)), out=scaled)
+        np.copyto(bins, scaled, casting="unsafe")
+        if low >= 0:
+            self._counts[BINS - 1 :] += np.bincount(bins, minlength=BINS)
+        else:
+            bins += BINS - 1
+            self._counts += np.bincount(bins, minlength=2 * BINS - 1)
+
+    def _widen(self, exponent: int) -> None:
+        if exponent > self._exponent:
+            self._counts = _coarser(self._counts, exponent - self._exponent)
+            self._exponent = exponent
+
+    def _room(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scratch arrays for ``size`` scaled values and bin numbers."""
+        if self._scratch is None or self._scratch[0].size < size:
+            self._scratch = np.empty(size, np.float32), np.empty(size, np.intp)
+        scaled, bins = self._scratch
+        return scaled[:size], bins[:size]
+
+
+def _exponent_for(magnitude: float) -> int:
+    """The smallest exponent ``e`` for which ``magnitude < BINS · 2^e``."""
+    if magnitude == 0:
+        return LOWEST_EXPONENT
+    return max(LOWEST_EXPONENT, math.frexp(magnitude)[1] - BINS.bit_length() + 1)
+
+
+def _coarser(counts: np.ndarray, doublings: int) -> np.ndarray:
+    """The same counts over bins ``2^doublings`` times as wide."""
+    if not doublings:
+        return counts
+    bins = np.arange(1 - BINS, BINS)
+    target = np.sign(bins) * (np.abs(bins) >> min(doublings, 62)) + BINS - 1
+    found = np.zeros_like(counts)
+    np.add.at(found, target, counts)
+    return found
+
+
+def observed(histogram: Histogram) -> Histogram:
+    """``histogram``, if it has seen a finite value.
+
+    Raises:
+        QuantizationError: It has not.
+    """
+    if not histogram.count:
+        raise QuantizationError(
+            "nothing was observed of the tensor, so it has no range; give calibration data"
+        )
+    return histogram
