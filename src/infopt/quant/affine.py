@@ -1,7 +1,9 @@
 """Scales and zero points, and the arithmetic of QuantizeLinear and DequantizeLinear.
 
 ``q = saturate(round(x / scale) + zero_point)`` and ``x ≈ (q - zero_point) · scale``, in float32,
-rounding half to even: bit for bit what ONNX Runtime computes.
+rounding half to even: bit for bit what ONNX Runtime computes. There are two exceptions. A narrow
+range saturates one element earlier, since the operator knows no such range. And beyond 2^31 steps,
+where some of ONNX Runtime's loops overflow into the other sign, values saturate as ONNX says.
 """
 
 from __future__ import annotations
@@ -69,21 +71,16 @@ def parameters(
         )
     lows, highs = np.minimum(lows, 0.0), np.maximum(highs, 0.0)
     if spec.symmetric:
-        steps = spec.low - spec.middle, spec.high - spec.middle
-        scale = _normal(np.maximum(lows / steps[0], highs / steps[1]), steps)
-        zero = np.full(scale.shape, spec.middle)
+        scale = np.maximum(lows / (spec.low - spec.middle), highs / (spec.high - spec.middle))
+        zero = np.full(scale.shape, float(spec.middle))
     else:
-        scale = _normal((highs - lows) / (spec.high - spec.low), (spec.low - spec.high,))
-        zero = np.clip(np.rint(spec.low - lows / scale), spec.low, spec.high)
-    return Parameters(scale, zero.astype(spec.numpy_dtype))
-
-
-def _normal(scale: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
-    """``scale`` as float32 that is neither 0, denormal nor too large for ``steps`` of it."""
-    found = np.where(scale == 0, 1.0, np.maximum(scale, SMALLEST_SCALE)).astype(np.float32)
-    with np.errstate(over="ignore"):
-        over = np.isinf(found * np.float32(max(abs(step) for step in steps)))
-    return np.where(over, np.nextafter(found, np.float32(0)), found)
+        scale = (highs - lows) / (spec.high - spec.low)
+        zero = np.clip(np.rint(spec.low - lows / np.where(scale > 0, scale, 1)), spec.low, spec.high)
+    # The farthest element must stay finite: rounding could take a range of all float32 past it.
+    most = LARGEST / np.maximum(spec.high - zero, zero - spec.low)
+    scale = np.where(scale > 0, np.maximum(scale, SMALLEST_SCALE), 1.0)
+    narrowed = np.minimum(scale.astype(np.float32), np.nextafter(most.astype(np.float32), 0))
+    return Parameters(narrowed.astype(np.float32), zero.astype(spec.numpy_dtype))
 
 
 def weight_range(array: np.ndarray, granularity: Granularity) -> tuple[np.ndarray, np.ndarray]:
@@ -111,9 +108,9 @@ def quantize(array: np.ndarray, params: Parameters, spec: QuantSpec) -> np.ndarr
         QuantizationError: The shape of ``params`` does not fit, or the array holds NaN.
     """
     scale, zero = _spread(params, array.shape, spec)
+    if np.isnan(array).any():
+        raise QuantizationError("the tensor holds NaN, which no element stands for; remove it")
     codes = round_to_codes(array.astype(np.float32, copy=False), scale, zero, spec)
-    if np.isnan(codes).any():
-        raise QuantizationError("the tensor holds NaN, which no integer stands for; remove it")
     if spec.bits == 4 and not spec.is_float:
         codes = codes.astype(np.int8)  # from which ml_dtypes' cast is exact and fast
     return codes.astype(spec.numpy_dtype)
@@ -125,12 +122,12 @@ def round_to_codes(
     """The elements that stand for ``array``, still in float32.
 
     Args:
-        array: float32; NaN stays NaN.
+        array: float32 without NaN.
         scale: float32 that broadcasts against it.
         zero: The zero point as float32, likewise.
         spec: The element type; its granularity plays no part.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):
         codes = np.asarray(array / scale)
     if spec.is_float:
         np.clip(codes, spec.low, spec.high, out=codes)

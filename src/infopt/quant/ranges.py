@@ -17,9 +17,12 @@ from infopt.quant.statistics.histogram import BINS, Histogram, observed
 
 Range = tuple[float, float]
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Lower and upper ends of candidates → the loss of each; infinite where it cannot be told."""
+"""Lower and upper ends of candidates → the loss of each."""
 
 PERCENTILE = 99.99
+SMOOTHING = 1e-4
+"""What an empty cell counts for when values from outside are moved into it; else the divergence
+would be infinite."""
 DEEPEST = 1 / 64
 """The smallest part of the largest magnitude that is tried as a threshold."""
 
@@ -70,7 +73,7 @@ def percentile(histogram: Histogram, spec: QuantSpec, percent: float = PERCENTIL
         raise QuantizationError(f"a percentile lies within (0, 100], not {percent:g}")
     if percent == 100:
         return seen.low, seen.high
-    outside = (100 - percent) / 100 * seen.count
+    outside = (100 - percent) / 100 * seen.count * (1 + 1e-9)  # 100 - 99.9 is a little under 0.1
     above, below = seen.counts[BINS - 1 :], seen.counts[BINS - 1 :: -1]
     if spec.symmetric:
         both = above + below
@@ -184,11 +187,14 @@ def _divergence(bins: _Bins, spec: QuantSpec, low: np.ndarray, high: np.ndarray)
         count = bins.counts[ends_at]
         occupied[rows, cell] += (count == 0) & (outside > 0)
         information += _n_log_n(count + outside) - _n_log_n(count)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(sums / occupied)
-        cross = np.where(sums + moved > 0, (sums + moved) * logs, 0.0).sum(axis=1)
-        found = (information - cross) / everything - np.log(everything) + np.log(inside)
-    return np.where(np.isfinite(found), found, np.inf)
+    some = sums + moved > 0
+    mean = np.maximum(sums, SMOOTHING)[some] / occupied[some]
+    cross = np.zeros_like(sums)
+    cross[some] = (sums + moved)[some] * np.log(mean)
+    return np.asarray(
+        (information - cross.sum(axis=1)) / everything
+        + np.log(np.maximum(inside, SMOOTHING) / everything)
+    )
 
 
 def _search(score: Score, seen: Histogram, spec: QuantSpec, deepest: float) -> Range:

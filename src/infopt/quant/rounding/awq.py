@@ -62,7 +62,8 @@ def awq(
     scaled = weight * scale
     found = _rounded(scaled, min_max_parameters(scaled, spec), scale, weight, moment, spec)
     if clip:
-        inner = (moment / np.outer(scale, scale)).astype(np.float32)
+        inner = moment / np.outer(scale, scale)
+        inner = (inner / (np.diagonal(inner).max() or 1)).astype(np.float32)
         params = search_clips(scaled, spec, lambda difference: _errors(difference, inner, spec))
         clipped = _rounded(scaled, params, scale, weight, moment, spec)
         found = clipped if clipped.error < found.error else found

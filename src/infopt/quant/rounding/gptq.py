@@ -66,7 +66,7 @@ def gptq(
         order=order,
         work=np.ascontiguousarray(weight.T[order]),
         factor=inverse_factor(moment[np.ix_(order, order)], damping),
-        importance=energy.astype(np.float32) if search else None,
+        importance=energy if search else None,
     )
     if by_activation or isinstance(spec.granularity, PerTensor):
         solver.take_scales(weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from infopt.errors import QuantizationError
-from infopt.quant.affine import Parameters, dequantize, quantize
+from infopt.quant.affine import SMALLEST_SCALE, Parameters, dequantize, quantize
 from infopt.quant.rounding.nearest import min_max_parameters, round_to_nearest
 from infopt.quant.rounding.weight import RoundedWeight, checked, output_error
 from infopt.quant.spec import QuantSpec
@@ -95,6 +95,7 @@ def _fit(
     steps = codes - groups.spread(zero, codes.shape)
     square = groups.reduce(steps * steps, np.add)
     product = groups.reduce(steps * target, np.add)
-    fitted = np.divide(product, square, out=params.scale.copy(), where=square > 0)
-    sound = fitted > np.finfo(np.float32).tiny
-    return Parameters(np.where(sound, fitted, params.scale), zero.astype(spec.numpy_dtype))
+    fitted = product / np.where(square > 0, square, 1)
+    sound = (square > 0) & (fitted >= SMALLEST_SCALE)
+    scales = np.where(sound, fitted, params.scale).astype(np.float32)
+    return Parameters(scales, zero.astype(spec.numpy_dtype))

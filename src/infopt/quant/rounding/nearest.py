@@ -42,7 +42,7 @@ def round_to_nearest(
     quantized = quantize(weight, params, spec)
     error = nearest = output_error(weight - dequantize(quantized, params, spec), moment)
     if search:
-        importance = None if moment is None else np.diagonal(moment).astype(np.float32)
+        importance = None if moment is None else np.diagonal(moment)
         params = clipped_parameters(weight, spec, importance)
         quantized = quantize(weight, params, spec)
         error = output_error(weight - dequantize(quantized, params, spec), moment)
@@ -65,23 +65,32 @@ def clipped_parameters(
         importance: ``(in,)``; ``None`` for equal ones.
     """
 
+    weights = None
+    if importance is not None:
+        weights = (importance / (importance.max(initial=0) or 1)).astype(np.float32)
+
     def error(difference: np.ndarray) -> np.ndarray:
         difference *= difference
-        if importance is not None:
-            difference *= importance
+        if weights is not None:
+            difference *= weights
         return spec.granularity.reduce(difference, np.add)
 
     return search_clips(weight, spec, error)
 
 
 def search_clips(weight: np.ndarray, spec: QuantSpec, error: GroupError) -> Parameters:
-    """For each group the clipping of its range that has the least ``error``; no worse than none."""
+    """For each group the clipping of its range that has the least ``error``; no worse than none.
+
+    ``error`` gets differences in steps of the group's whole range, so that their squares neither
+    overflow nor vanish, however large the weights are; it may overwrite them.
+    """
     low, high = weight_range(weight, spec.granularity)
     best = parameters(low, high, spec)
-    least = error(weight - fake_quantize(weight, best, spec))
+    steps = spec.granularity.spread(best.scale, weight.shape)
+    least = error((weight - fake_quantize(weight, best, spec)) / steps)
     for part in CLIPS[1:]:
         tried = parameters(low * part, high * part, spec)
-        found = error(weight - fake_quantize(weight, tried, spec))
+        found = error((weight - fake_quantize(weight, tried, spec)) / steps)
         better = found < least
         least = np.where(better, found, least)
         best = Parameters(
