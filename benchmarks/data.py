@@ -41,9 +41,10 @@ def photos(cache: Path = CACHE) -> list[np.ndarray]:
 
 
 def crops(count: int, seed: int, cache: Path = CACHE, size: int = 224) -> np.ndarray:
-    """Random crops of the photographs as EfficientNet-lite takes them.
+    """Crops of the photographs as EfficientNet-lite takes them, each photograph as often.
 
-    Half to all of the shorter side, resized, mirrored half of the time; as many of each photograph.
+    The shorter side becomes 256/224 of ``size``; a random part is cut out, mirrored half of the
+    time.
 
     Returns:
         float32 (count, 3, size, size), from -1 to 1.
@@ -51,18 +52,19 @@ def crops(count: int, seed: int, cache: Path = CACHE, size: int = 224) -> np.nda
     from PIL import Image
 
     rng = np.random.default_rng(seed)
-    images = photos(cache)
+    images = []
+    for photo in photos(cache):
+        height, width = photo.shape[:2]
+        scale = size * 256 / 224 / min(height, width)
+        target = round(width * scale), round(height * scale)
+        smaller = Image.fromarray(photo).resize(target, Image.Resampling.BICUBIC)
+        images.append((np.asarray(smaller, np.float32) - 127.0) / 128.0)
     found = np.empty((count, 3, size, size), np.float32)
     for number in range(count):
         image = images[number % len(images)]
-        height, width = image.shape[:2]
-        side = int(min(height, width) * rng.uniform(0.5, 1.0))
-        top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
-        part = Image.fromarray(image[top : top + side, left : left + side])
-        pixels = np.asarray(part.resize((size, size), Image.Resampling.BICUBIC), np.float32)
-        if rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
-        found[number] = ((pixels - 127.0) / 128.0).transpose(2, 0, 1)
+        top, left = (int(rng.integers(0, length - size + 1)) for length in image.shape[:2])
+        part = image[top : top + size, left : left + size]
+        found[number] = (part[:, ::-1] if rng.random() < 0.5 else part).transpose(2, 0, 1)
     return found
 
 

@@ -32,6 +32,13 @@ class Writer:
         scale, zero_point = queries.constant(node.inputs[1]), queries.constant(input_at(node, 2))
         return None if scale is None or zero_point is None else Parameters(scale, zero_point)
 
+    def source(self, value: ir.Value) -> ir.Value:
+        """What was quantized to give ``value``; itself, where nothing was."""
+        reader = produced_by(value, "DequantizeLinear")
+        writer = None if reader is None else produced_by(reader.inputs[0], "QuantizeLinear")
+        found = None if writer is None else writer.inputs[0]
+        return value if found is None else found
+
     def reading(self, value: ir.Value, parameters: Parameters | None, node: ir.Node) -> ir.Value:
         """What ``node`` reads instead of ``value``; others go on reading ``value``."""
         if produced_by(value, "DequantizeLinear") is not None:

@@ -14,9 +14,10 @@ from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.editing import Editor
 from infopt.passes.observed import NOT_OBSERVED, calibration_of
+from infopt.passes.quantization._rounding import request, rounded
 from infopt.passes.quantization._sites import Site, site
 from infopt.passes.quantization._writer import Writer
-from infopt.quant.affine import Parameters, quantize, weight_range
+from infopt.quant.affine import Parameters
 from infopt.quant.affine import parameters as parameters_of
 from infopt.quant.calibration import Calibration, Request
 from infopt.quant.granularity import PerAxis, PerTensor
@@ -54,6 +55,8 @@ class QuantizeStatic(Pass):
     """Whether the zero point of activations is that of a range around zero."""
     method: str = "mse"
     """How ranges come from what was observed: ``min-max``, ``percentile``, ``entropy``, ``mse``."""
+    rounding: str = "nearest"
+    """How weights are rounded: ``nearest``, or ``gptq`` where an input is one vector."""
     biases: bool = True
     """Whether biases become integers, too, on the scale of the product."""
 
@@ -61,6 +64,9 @@ class QuantizeStatic(Pass):
         for found in self._sites(model.graph):
             for value in (*found.inputs, *self._output(found)):
                 yield Request(value.name or "", "histogram")
+            wanted = request(found, self.rounding)
+            if found.weights is not None and wanted is not None:
+                yield wanted
 
     def apply(self, model: ir.Model, journal: Journal) -> None:
         calibration = calibration_of(model)
@@ -70,7 +76,7 @@ class QuantizeStatic(Pass):
             if isinstance(known, str):
                 journal.refuse(self.name, found.node, known)
             elif journal.permits(self.name, found.node):
-                self._quantize(found, known, writer)
+                self._quantize(found, known, calibration, writer)
 
     def _known(
         self, found: Site, calibration: Calibration, writer: Writer
@@ -123,32 +129,35 @@ class QuantizeStatic(Pass):
             self.method,  # type: ignore[arg-type]
         )
 
-    def _quantize(self, found: Site, known: dict[ir.Value, Parameters], writer: Writer) -> None:
+    def _quantize(
+        self,
+        found: Site,
+        known: dict[ir.Value, Parameters],
+        calibration: Calibration,
+        writer: Writer,
+    ) -> None:
         node = found.node
-        scales = [known[value].scale for value in found.inputs]
+        if found.weights is not None:
+            self._quantize_weights(found, known[found.inputs[0]].scale, calibration, writer)
         for index, value in zip(found.activations, found.inputs, strict=True):
             node.replace_input_with(index, writer.reading(value, known[value], node))
-        if found.weights is not None:
-            self._quantize_weights(found, scales[0], writer)
         for value in self._output(found):
             writer.behind(value, known[value])
 
-    def _quantize_weights(self, found: Site, scale: np.ndarray, writer: Writer) -> None:
+    def _quantize_weights(
+        self, found: Site, scale: np.ndarray, calibration: Calibration, writer: Writer
+    ) -> None:
         node = found.node
         assert found.weights is not None
-        weights = queries.constant(node.inputs[found.weights])
         bias = None
         if self.biases and found.bias is not None:
             bias = queries.constant(node.inputs[found.bias])
-        assert weights is not None
         assert self._scheme.weights is not None
         spec = dataclasses.replace(self._scheme.weights, granularity=PerAxis(found.axis))
-        parameters = parameters_of(*weight_range(weights, spec.granularity), spec)
-        if bias is not None:
-            parameters = roomy(parameters, scale, bias)
-        writer.constant(
-            node, found.weights, quantize(weights, parameters, spec), parameters, found.axis
-        )
+        least = 0.0 if bias is None else least_scale(scale, bias)
+        source = writer.source(found.inputs[0])
+        integers, parameters = rounded(found, source, spec, self.rounding, calibration, least)
+        writer.constant(node, found.weights, integers, parameters, found.axis)
         if bias is not None and found.bias is not None:
             units = (scale.astype(np.float64) * parameters.scale).astype(np.float32)
             integers = np.rint(bias / units.astype(np.float64))
@@ -157,11 +166,10 @@ class QuantizeStatic(Pass):
             writer.constant(node, found.bias, stored, Parameters(units, np.zeros_like(stored)), 0)
 
 
-def roomy(weights: Parameters, activations: np.ndarray, bias: np.ndarray) -> Parameters:
-    """The parameters of weights, with scales so large that the biases fit into 32 bits."""
+def least_scale(activations: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The scales of weights from which on the biases fit into 32 bits: float32 (outputs,)."""
     least = np.abs(bias.astype(np.float64)) / (activations.astype(np.float64) * (2**31 - 1))
-    scale = np.maximum(weights.scale, np.nextafter(least.astype(np.float32), np.float32(np.inf)))
-    return dataclasses.replace(weights, scale=scale)
+    return np.asarray(np.nextafter(least.astype(np.float32), np.float32(np.inf)))
 
 
 def _is_quantized(node: ir.Node) -> bool:
