@@ -37,6 +37,8 @@ from infopt.passes.legalization.lower_group_normalization import LowerGroupNorma
 from infopt.passes.legalization.lower_swish import LowerSwish
 from infopt.passes.legalization.sink_biases import SinkBiases
 from infopt.passes.legalization.unpack_projections import UnpackProjections
+from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
+from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 
 _ALL: tuple[type[Pass], ...] = (
@@ -74,6 +76,8 @@ _ALL: tuple[type[Pass], ...] = (
     FuseBatchNormalization,
     FuseChannelAffine,
     FusePad,
+    ConvertFloat16,
+    ConvertBfloat16,
     QuantizeStatic,
 )
 
