@@ -210,7 +210,7 @@ def find_culprit(
             try:
                 pipeline.run(model, stop=stop, observe=observe)
                 backend.compile(model, Path(room))
-                session = backend.reference(Path(room) / files.MODEL_FILE, RunOptions())
+                session = backend.simulate(Path(room), RunOptions(optimize=False))
                 found = compare(
                     session,
                     witness.session,

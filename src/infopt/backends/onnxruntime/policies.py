@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from infopt.backends.onnxruntime import choices
 from infopt.errors import UsageError
+from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
+from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.pipeline import Calibrate, Step
 from infopt.target import Target
@@ -25,10 +27,28 @@ def _static() -> tuple[Step, ...]:
     )
 
 
+_BFLOAT16 = ConvertBfloat16(
+    operators="+".join(
+        """
+        Abs Add Attention AveragePool Cast Compress Concat ConstantOfShape Conv Div Dropout Erf Exp
+        Expand Flatten Gather GatherElements GatherND Gelu Gemm HardSigmoid HardSwish Identity IsInf
+        IsNaN LayerNormalization MatMul Max Min Mod Mul Neg Pow RMSNormalization ReduceSum Relu
+        Reshape ReverseSequence RotaryEmbedding ScatterElements ScatterND Shape Sigmoid Sign Size
+        Slice Softmax Split Sqrt Squeeze Sub Sum Tanh TensorScatter Tile Transpose Trilu Unsqueeze
+        Where
+        """.split()
+    )
+)
+"""The operators that have a bfloat16 kernel for CUDA, by ONNX Runtime's own table of kernels (read,
+not run). Any other would go to the processor, which has none at all: the model would not load."""
+
 _POLICIES: Mapping[tuple[str, str], tuple[Step, ...]] = {
     (_CPU, "fp32"): (),
     (_CUDA, "fp32"): (),
     (_CPU, "int8"): _static(),
+    # Calibration shows where numbers are out of range.
+    (_CUDA, "fp16"): (Calibrate(), ConvertFloat16()),
+    (_CUDA, "bf16"): (Calibrate(), _BFLOAT16),
 }
 
 _REFUSED: Mapping[tuple[str, str], str] = {

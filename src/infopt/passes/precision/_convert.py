@@ -11,11 +11,11 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
-from infopt.passes.editing import Editor, erase_unused
+from infopt.passes.editing import Editor, erase_unused, is_used
 from infopt.passes.observed import NOT_OBSERVED, calibration_of
 from infopt.passes.precision._half import Half
 from infopt.passes.precision._judge import Judge, Site, widened
-from infopt.passes.precision._masks import Masks, is_mask, may_be_infinite
+from infopt.passes.precision._masks import Masks, may_be_infinite
 from infopt.passes.precision._operators import INSIDE
 from infopt.quant.calibration import Request
 
@@ -75,21 +75,19 @@ class _Writer:
         """Let a node compute in the other type; whatever else reads it reads a cast."""
         node = found.node
         for index, value in found.read:
-            node.replace_input_with(index, self._narrowed(value, node, index))
+            new = self._narrowed(value, node, bounded=index in found.bounded)
+            node.replace_input_with(index, new)
             erase_unused(value)
         self._write_attributes(node)
         for value in reversed(found.written):
             self._widen(value, node)
 
-    def _narrowed(self, value: ir.Value, node: ir.Node, index: int) -> ir.Value:
+    def _narrowed(self, value: ir.Value, node: ir.Node, *, bounded: bool) -> ir.Value:
         """``value`` in the other type: a constant, what it was cast from, or a cast."""
         source = widened(value, self._half)
         if source is not None:
             return source
-        masks = self._masks
         tensor = queries.constant_tensor(value)
-        bounded = is_mask(node, index) or node in masks.nodes
-        bounded |= value in masks.values and (tensor is None or node.op_type == "Mul")
         if (value, bounded) not in self._narrow:
             if tensor is not None:
                 new = self._half.narrowed(tensor, masks=bounded)
@@ -142,8 +140,10 @@ class _Writer:
         """Let ``value`` be of the other type, and whatever reads it read a cast of it."""
         name = str(value.name)
         wide = ir.Value(type=value.type, shape=None if value.shape is None else value.shape.copy())
-        returned = value.is_graph_output()
+        returned, used = value.is_graph_output(), is_used(value)
         value.type = ir.TensorType(self._half.dtype)
+        if not used:
+            return
         if returned:
             value.name = self._editor.fresh_name(f"{name}_{self._half}")
             wide.name = name

@@ -33,11 +33,6 @@ class Half:
         return self.dtype.name.lower()
 
     @property
-    def integers(self) -> int:
-        """Integers up to here are exact."""
-        return 1 << self.digits
-
-    @property
     def terms(self) -> int:
         """How many numbers may be summed in this type.
 
@@ -71,7 +66,7 @@ class Half:
             signal += float(np.square(wide[fits]).sum())
             vanished |= bool(np.any((narrow == 0) & (wide != 0)))
         if reached:
-            return f"reaches {reached:.4g}, and {self} ends at {self.largest:.4g}"
+            return f"reaches {reached:g}, and {self} ends at {self.largest:g}"
         if vanished and divides:
             return f"divides, and holds numbers that {self} takes for 0"
         if noise > WORST_LOSS**2 * signal:

@@ -12,8 +12,9 @@ from infopt.ir.schemas import Signature, is_tensor, signature
 from infopt.passes.editing import is_used
 from infopt.passes.matching import produced_by
 from infopt.passes.precision._half import Half
-from infopt.passes.precision._masks import Masks, carried, is_mask
+from infopt.passes.precision._masks import Masks, carried, is_mask, is_softmax
 from infopt.passes.precision._operators import (
+    MOVING,
     PLACES,
     QUANTIZED,
     STAYS,
@@ -23,7 +24,7 @@ from infopt.passes.precision._operators import (
     terms,
 )
 from infopt.quant.calibration import Calibration
-from infopt.quant.statistics import Histogram
+from infopt.quant.statistics.histogram import Histogram
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Site:
     """Which outputs change."""
     fixed: bool = False
     """Whether an output is float32 and cannot be anything else."""
+    bounded: frozenset[int] = frozenset()
+    """Which of the inputs are masks, whose negative numbers have to be bounded."""
 
     @property
     def read(self) -> Iterator[tuple[int, ir.Value]]:
@@ -88,6 +91,7 @@ class Judge:
                 if self._follows(found):
                     yield found, None
                 continue
+            found = dataclasses.replace(found, bounded=frozenset(self._bounded(found)))
             reason = self._why_not(found)
             if reason is None:
                 self._narrow.update(found.written)
@@ -98,12 +102,12 @@ class Judge:
 
     def _site(self, node: ir.Node) -> Site | None:
         floats = [v for v in (*node.inputs, *node.outputs) if v is not None and _is_float(v)]
-        if not floats or queries.is_standard(node, "Constant"):
+        if not floats or queries.is_standard(node, "Constant") or not any(map(is_used, node.outputs)):
             return None
         known = self._signature(node)
         if known is None or any(True for _ in queries.subgraphs_of(node)):
             return Site(node, (), (), fixed=any(map(_is_float, node.outputs)))
-        if self._source(node.outputs[0]) is not None:
+        if widened(node.outputs[0], self._half) is not None:
             return None  # a cast that those who change will not need
         kept = PLACES.get(node.op_type, ()) if node.domain == "" else ()
         inputs = tuple(
@@ -115,7 +119,7 @@ class Judge:
         free = set(known.inputs)
         if node.domain == "" and node.op_type in TYPED:
             free |= set(known.outputs)
-        floating = [i for i, v in enumerate(node.outputs) if _is_float(v) and is_used(v)]
+        floating = [i for i, v in enumerate(node.outputs) if _is_float(v) and v.name]
         outputs = tuple(
             index
             for index in floating
@@ -131,16 +135,15 @@ class Judge:
         for index, value in found.read:
             if _reads_exactly(found.node, index):
                 return False
-            if queries.constant_tensor(value) is None and not self._is_narrow(value):
+            if not self._is_at_hand(value):
                 return False
         return bool(found.inputs) and self._of_operator(found) is None and not self._of_constants(found)
 
-    def _is_narrow(self, value: ir.Value) -> bool:
-        return value in self._narrow or self._source(value) is not None
-
-    def _source(self, value: ir.Value) -> ir.Value | None:
-        """The value in the other type of which ``value`` is a cast."""
-        return widened(value, self._half)
+    def _is_at_hand(self, value: ir.Value) -> bool:
+        """Whether no cast is needed for ``value`` in the other type."""
+        if value in self._narrow or queries.constant_tensor(value) is not None:
+            return True
+        return widened(value, self._half) is not None
 
     def _why_not(self, found: Site) -> str | None:
         return (
@@ -186,24 +189,26 @@ class Judge:
             return f"it sums {count} numbers, and has no float32 inside"
         if node in self.masks.nodes:
             for value in carried(node):
-                made = value.producer() is not None and queries.constant_tensor(value) is None
-                if made and not self._is_narrow(value):
+                if value.producer() is not None and not self._is_at_hand(value):
                     return f"it reads {value.name!r} as part of a mask, which stays float32"
+        elif queries.is_standard(node, *MOVING):
+            if not any(self._is_at_hand(v) for v in node.inputs if v is not None and _is_float(v)):
+                return "it only moves what is float32 before it; a cast can come behind it"
         return None
 
     def _of_constants(self, found: Site) -> str | None:
         node = found.node
-        masks = node in self.masks.nodes or self._bans(node)
         for index, value in found.read:
             tensor = queries.constant_tensor(value)
             if tensor is not None:
-                bounded = masks or is_mask(node, index)
+                bounded = index in found.bounded
                 divides = queries.is_standard(node, "Div", "Mod") and index == 1
                 reason = self._half.why_not(tensor, masks=bounded, divides=divides)
                 if reason is not None:
                     return f"its constant {value.name!r} {reason}"
         if queries.is_standard(node, "ConstantOfShape") and "value" in node.attributes:
-            reason = self._half.why_not(node.attributes["value"].as_tensor(), masks=masks)
+            tensor = node.attributes["value"].as_tensor()
+            reason = self._half.why_not(tensor, masks=node in self.masks.nodes)
             return None if reason is None else f"its value {reason}"
         return None
 
@@ -218,8 +223,6 @@ class Judge:
             reason = self._of_range(value, bounded=self._is_bounded(value))
             if reason is not None:
                 return f"its output {reason}"
-        if queries.is_standard(node, "Cast"):
-            return self._of_integers(node)
         return None
 
     def _of_range(self, value: ir.Value, *, bounded: bool) -> str | None:
@@ -231,8 +234,8 @@ class Judge:
             return f"{value.name!r} was infinite or not a number during calibration"
         most = max(seen.high, 0.0 if bounded else -seen.low) if seen.count else 0.0
         if most > self._share * self._half.largest:
-            ends = f"{self._half} ends at {self._half.largest:.4g}"
-            return f"{value.name!r} reaches {most:.4g}, and {ends}"
+            ends = f"{self._half} ends at {self._half.largest:g}"
+            return f"{value.name!r} reaches {most:g}, and {ends}"
         return None
 
     def _is_bounded(self, value: ir.Value, reader: ir.Node | None = None) -> bool:
@@ -244,6 +247,19 @@ class Judge:
             return reader in self.masks.nodes
         return maker in self.masks.nodes or self._bans(maker)
 
+    def _bounded(self, found: Site) -> Iterator[int]:
+        """The inputs that are masks, or make one."""
+        node = found.node
+        for index, value in found.read:
+            if is_mask(node, index) or node in self.masks.nodes:
+                yield index
+            elif queries.constant_tensor(value) is not None:
+                if self._bans(node):
+                    yield index
+            # Scores that a softmax reads as they are were seen to be in range, or not at all.
+            elif is_softmax(node) and self._seen(value) is None:
+                yield index
+
     def _bans(self, node: ir.Node) -> bool:
         """Whether ``node`` makes a mask of flags from 0 to 1, with a large negative factor."""
         if not queries.is_standard(node, "Mul") or node.outputs[0] not in self.masks.values:
@@ -252,18 +268,10 @@ class Judge:
         seen = self._seen(flags[0]) if len(flags) == 1 and flags[0] is not None else None
         return seen is not None and not seen.nonfinite and seen.low >= 0 and seen.high <= 1
 
-    def _of_integers(self, node: ir.Node) -> str | None:
-        source, seen = node.inputs[0], self._seen(node.outputs[0])
-        if source is None or source.dtype is None or not source.dtype.is_integer() or seen is None:
-            return None
-        if seen.count and max(seen.high, -seen.low) > self._half.integers:
-            return f"{self._half} knows no odd integers above {self._half.integers}"
-        return None
-
     def _seen(self, value: ir.Value) -> Histogram | None:
         """What was observed of a value, under its name or that of what it is a cast of."""
         found = self._calibration.histogram(value.name)
-        source = self._source(value)
+        source = widened(value, self._half)
         return found or (None if source is None else self._calibration.histogram(source.name))
 
 

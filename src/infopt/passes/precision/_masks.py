@@ -66,6 +66,11 @@ def is_mask(node: ir.Node, index: int) -> bool:
     return queries.is_standard(node, "Attention") and index == _ATTENTION_MASK
 
 
+def is_softmax(node: ir.Node) -> bool:
+    """Whether the first input of ``node`` are scores, masks and all."""
+    return queries.is_standard(node, "Softmax", "LogSoftmax")
+
+
 def carried(node: ir.Node) -> Iterator[ir.Value]:
     """The inputs of a node on the way that are masks, too."""
     places = _CARRIED[node.op_type]
@@ -89,7 +94,7 @@ def may_be_infinite(value: ir.Value, nodes: set[ir.Node]) -> bool:
 def _seeds(node: ir.Node) -> Iterator[ir.Value]:
     if queries.is_standard(node, "Attention"):
         value = input_at(node, _ATTENTION_MASK)
-    elif queries.is_standard(node, "Softmax", "LogSoftmax"):
+    elif is_softmax(node):
         value = input_at(node, 0)
     else:
         return

@@ -49,6 +49,11 @@ INSIDE = {
 TYPED = {"Cast": "to", "ConstantOfShape": "value"}
 """Operators whose attribute decides the type of their result."""
 
+MOVING = operators(
+    "Concat Expand Flatten Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze"
+)
+"""Operators that move numbers: as well before a cast as behind it."""
+
 _REDUCTIONS = operators(
     """
     ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceProd ReduceSum ReduceSumSquare

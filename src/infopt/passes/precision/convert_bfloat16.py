@@ -15,7 +15,7 @@ class ConvertBfloat16(Convert):
 
     What ``convert-float16`` says holds here, too. Next to nothing is out of range; it is the digits
     that are few: sums of more than 32 numbers stay float32 where the operator does not add them up
-    in float32 inside, and so do integers above 256 that become floating-point numbers.
+    in float32 inside, and a constant that is the lowest number of float32 does unless it masks.
     """
 
     name: ClassVar[str] = "convert-bfloat16"
