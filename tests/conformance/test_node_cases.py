@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infopt.passes import PASSES
+from infopt.passes.base import Preserves
 from infopt.pipeline import Pipeline
 from tests.support.models import run
 from tests.support.node_cases import mismatch, subjects
@@ -13,7 +14,9 @@ PIPELINES = {
     **{name: name for name in PASSES},
     # With a limit that lets everything be folded that infopt can evaluate.
     "fold-constants/unlimited": "fold-constants{limit=1000000000}",
-    "all-passes": ",".join(PASSES),
+    "all-passes": ",".join(
+        name for name, cls in PASSES.items() if cls.preserves is not Preserves.APPROXIMATE
+    ),
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -23,13 +26,15 @@ def broken(pipeline: Pipeline) -> tuple[dict[str, str], int]:
     """What breaks under a pipeline, and how many subjects it changed."""
     failures: dict[str, str] = {}
     changed = 0
+    # An approximate pass rounds the inputs and the output of the one operator that there is.
+    share = 4 * max(each.rounding for each in pipeline.passes())
     for subject in subjects():
         model = subject.model.clone()
         if not any(part.changes for part in pipeline.run(model)):
             continue
         changed += 1
         try:
-            problem = mismatch(subject.expected, run(model, subject.inputs))
+            problem = mismatch(subject.expected, run(model, subject.inputs), share=share)
         except Exception as error:
             problem = str(error).splitlines()[0]
             # What the runtime refuses with constants in place of inputs is not the pass's doing.

@@ -34,7 +34,7 @@ _BFLOAT16 = ConvertBfloat16(
         Expand Flatten Gather GatherElements GatherND Gelu Gemm HardSigmoid HardSwish Identity IsInf
         IsNaN LayerNormalization MatMul Max Min Mod Mul Neg Pow RMSNormalization ReduceSum Relu
         Reshape ReverseSequence RotaryEmbedding ScatterElements ScatterND Shape Sigmoid Sign Size
-        Slice Softmax Split Sqrt Squeeze Sub Sum Tanh TensorScatter Tile Transpose Trilu Unsqueeze
+        Slice Softmax Split Sqrt Squeeze Sub Sum Swish Tanh TensorScatter Tile Transpose Trilu Unsqueeze
         Where
         """.split()
     )
