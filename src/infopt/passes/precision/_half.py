@@ -43,9 +43,13 @@ class Half:
 
     @property
     def ban(self) -> float:
-        """What the large negative numbers of a mask become: it stays finite when two of them are
-        added to each other and to scores, and is as far from any score all the same."""
-        return -self.largest / 4
+        """What the large negative numbers of a mask become.
+
+        Two of them and scores may be added and stay finite; and beside one, in this type, scores
+        are lost that are less than 2^(1 - digits) of it, 8 in float16: as beside the number that
+        was there, a row of which all is banned attends to all alike.
+        """
+        return -0.375 * self.largest / (1 - 2.0**-self.digits)
 
     def why_not(
         self, tensor: ir.TensorProtocol, *, masks: bool = False, divides: bool = False

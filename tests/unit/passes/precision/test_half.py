@@ -21,9 +21,11 @@ def test_its_facts_are_those_of_the_type(half: Half) -> None:
 
 
 @both
-def test_two_bans_and_a_score_of_half_the_range_are_finite(half: Half) -> None:
+def test_two_bans_and_a_score_are_finite_and_the_score_is_lost_beside_one(half: Half) -> None:
     kind = half.dtype.numpy().type
-    assert np.isfinite(kind(kind(half.ban) + kind(half.ban)) + kind(-half.largest / 2))
+    ban = kind(half.ban)
+    assert np.isfinite(kind(ban + ban) + kind(-half.largest / 5))
+    assert kind(ban + kind(7.5)) == kind(ban - kind(7.5)) == ban
 
 
 @both
