@@ -16,7 +16,6 @@ from infopt.errors import InfoptError, StrictError, UsageError, VerificationErro
 from infopt.events import Event, Listener
 from infopt.evidence.bisect import first_bad
 from infopt.evidence.equivalence import Budget, Equivalence, Sample, compare
-from infopt.ir import files
 from infopt.measure.timing import Measurement, interleave
 from infopt.pipeline import Observer, Pipeline, Stop
 from infopt.witness import Witness

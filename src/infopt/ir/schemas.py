@@ -36,7 +36,9 @@ def signature(node: ir.Node, version: int) -> Signature | None:
     if found is None:
         return None
     inputs, outputs, variables = found
-    return Signature(_spread(inputs, len(node.inputs)), _spread(outputs, len(node.outputs)), variables)
+    return Signature(
+        _spread(inputs, len(node.inputs)), _spread(outputs, len(node.outputs)), variables
+    )
 
 
 def allows_halves(model: ir.Model) -> bool:

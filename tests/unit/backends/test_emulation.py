@@ -71,9 +71,7 @@ def test_branches_are_emulated_and_their_results_pass_as_they_are() -> None:
     copy = emulated(model)
     check(copy)
     squares = np.square(X.astype(ml_dtypes.bfloat16).astype(np.float32))
-    np.testing.assert_array_equal(
-        _run(copy), squares.astype(ml_dtypes.bfloat16).astype(np.float32)
-    )
+    np.testing.assert_array_equal(_run(copy), squares.astype(ml_dtypes.bfloat16).astype(np.float32))
 
 
 def test_a_model_of_other_types_stays_as_it_is() -> None:

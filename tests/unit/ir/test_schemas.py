@@ -13,7 +13,8 @@ def _node(text: str) -> ir.Node:
 
 def test_inputs_and_outputs_have_the_words_of_the_schema() -> None:
     found = signature(
-        _node("""g (float[1,1,2,2] x, float[4] s) => (float[a,b,c,d] y) { y = Resize(x, , s) }"""), 24
+        _node("""g (float[1,1,2,2] x, float[4] s) => (float[a,b,c,d] y) { y = Resize(x, , s) }"""),
+        24,
     )
     assert found is not None
     assert found.inputs == ("T1", "T2", "tensor(float)")

@@ -1,11 +1,11 @@
 """16-bit floating point on a processor: what a device computes, rounding by rounding.
 
 ONNX Runtime's CPU provider has next to no kernels for float16 and none that computes for bfloat16
-(1.31). It runs a float16 model by casting it to float32 and drops the casts in between, so
-that nothing overflows that would on a device; a bfloat16 model it does not load. So that a
-simulation shows what a device would, each node computes in float32 here, on inputs that are cast up,
-and its outputs are rounded to the type that the model says: by casts that are in the model, and
-stay. A device's kernels that sum up in float32 inside do the same.
+(1.31). It runs a float16 model by casting it to float32 and drops the casts in between, so that
+nothing overflows that would on a device; a bfloat16 model it does not load. So that a simulation
+shows what a device would, each node computes in float32 here, on inputs that are cast up, and its
+outputs are rounded to the type that the model says: by casts that are in the model, and stay. The
+kernels of a device that sum up in float32 inside do the same.
 """
 
 from __future__ import annotations

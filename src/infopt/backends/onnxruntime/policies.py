@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from infopt.backends.onnxruntime import choices
 from infopt.errors import UsageError
+from infopt.passes.editing import operators
 from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
 from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.quantize_static import QuantizeStatic
@@ -27,20 +28,19 @@ def _static() -> tuple[Step, ...]:
     )
 
 
-_BFLOAT16 = ConvertBfloat16(
-    operators="+".join(
-        """
-        Abs Add Attention AveragePool Cast Compress Concat ConstantOfShape Conv Div Dropout Erf Exp
-        Expand Flatten Gather GatherElements GatherND Gelu Gemm HardSigmoid HardSwish Identity IsInf
-        IsNaN LayerNormalization MatMul Max Min Mod Mul Neg Pow RMSNormalization ReduceSum Relu
-        Reshape ReverseSequence RotaryEmbedding ScatterElements ScatterND Shape Sigmoid Sign Size
-        Slice Softmax Split Sqrt Squeeze Sub Sum Swish Tanh TensorScatter Tile Transpose Trilu Unsqueeze
-        Where
-        """.split()
-    )
+_BFLOAT16 = operators(
+    """
+    Abs Add Attention AveragePool Cast Compress Concat ConstantOfShape Conv Div Dropout Erf
+    Exp Expand Flatten Gather GatherElements GatherND Gelu Gemm HardSigmoid HardSwish
+    Identity IsInf IsNaN LayerNormalization MatMul Max Min Mod Mul Neg Pow RMSNormalization
+    ReduceSum Relu Reshape ReverseSequence RotaryEmbedding ScatterElements ScatterND Shape
+    Sigmoid Sign Size Slice Softmax Split Sqrt Squeeze Sub Sum Swish Tanh TensorScatter Tile
+    Transpose Trilu Unsqueeze Where
+    """
 )
-"""The operators that have a bfloat16 kernel for CUDA, by ONNX Runtime's own table of kernels (read,
-not run). Any other would go to the processor, which has none at all: the model would not load."""
+"""Operators with a bfloat16 kernel for CUDA, by ONNX Runtime's own table of kernels (read, not run),
+and Swish, which is taken apart into two of them. Any other would go to the processor, which
+has none at all: the model would not load."""
 
 _POLICIES: Mapping[tuple[str, str], tuple[Step, ...]] = {
     (_CPU, "fp32"): (),
@@ -48,7 +48,7 @@ _POLICIES: Mapping[tuple[str, str], tuple[Step, ...]] = {
     (_CPU, "int8"): _static(),
     # Calibration shows where numbers are out of range.
     (_CUDA, "fp16"): (Calibrate(), ConvertFloat16()),
-    (_CUDA, "bf16"): (Calibrate(), _BFLOAT16),
+    (_CUDA, "bf16"): (Calibrate(), ConvertBfloat16(operators="+".join(sorted(_BFLOAT16)))),
 }
 
 _INSTEAD = "choose fp32 or int8 there, or the target onnxruntime:cuda"

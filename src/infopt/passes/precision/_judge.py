@@ -102,7 +102,11 @@ class Judge:
 
     def _site(self, node: ir.Node) -> Site | None:
         floats = [v for v in (*node.inputs, *node.outputs) if v is not None and _is_float(v)]
-        if not floats or queries.is_standard(node, "Constant") or not any(map(is_used, node.outputs)):
+        if (
+            not floats
+            or queries.is_standard(node, "Constant")
+            or not any(map(is_used, node.outputs))
+        ):
             return None
         known = self._signature(node)
         if known is None or any(True for _ in queries.subgraphs_of(node)):
@@ -123,8 +127,7 @@ class Judge:
         outputs = tuple(
             index
             for index in floating
-            if known.outputs[index] in free
-            and known.allows(known.outputs[index], self._half.dtype)
+            if known.outputs[index] in free and known.allows(known.outputs[index], self._half.dtype)
         )
         if not inputs and not floating:
             return None
@@ -137,7 +140,11 @@ class Judge:
                 return False
             if not self._is_at_hand(value):
                 return False
-        return bool(found.inputs) and self._of_operator(found) is None and not self._of_constants(found)
+        return (
+            bool(found.inputs)
+            and self._of_operator(found) is None
+            and not self._of_constants(found)
+        )
 
     def _is_at_hand(self, value: ir.Value) -> bool:
         """Whether no cast is needed for ``value`` in the other type."""
@@ -161,7 +168,9 @@ class Judge:
         if any(True for _ in queries.subgraphs_of(node)):
             return "it runs a graph, inside of which all stays float32"
         if self._signature(node) is None:
-            return f"there is no schema that says whether {node.domain}::{node.op_type} takes {half}"
+            return (
+                f"there is no schema that says whether {node.domain}::{node.op_type} takes {half}"
+            )
         if self._only is not None and node.op_type not in self._only:
             return f"{node.op_type} is not among the operators that the target computes in {half}"
         if node.domain == "" and node.op_type in STAYS:
@@ -191,9 +200,10 @@ class Judge:
             for value in carried(node):
                 if value.producer() is not None and not self._is_at_hand(value):
                     return f"it reads {value.name!r} as part of a mask, which stays float32"
-        elif queries.is_standard(node, *MOVING):
-            if not any(self._is_at_hand(v) for v in node.inputs if v is not None and _is_float(v)):
-                return "it only moves what is float32 before it; a cast can come behind it"
+            return None
+        read = [value for value in node.inputs if value is not None and _is_float(value)]
+        if queries.is_standard(node, *MOVING) and not any(map(self._is_at_hand, read)):
+            return "it only moves what is float32 before it; a cast can come behind it"
         return None
 
     def _of_constants(self, found: Site) -> str | None:

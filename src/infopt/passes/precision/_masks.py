@@ -55,10 +55,11 @@ class Masks:
                 continue
             self.values.add(value)
             node = value.producer()
-            if node is not None and node.graph is graph and node.op_type in _CARRIED:
-                if node.domain == "":
-                    self.nodes.add(node)
-                    pending += carried(node)
+            if node is None or node.graph is not graph:
+                continue
+            if queries.is_standard(node, *_CARRIED):
+                self.nodes.add(node)
+                pending += carried(node)
 
 
 def is_mask(node: ir.Node, index: int) -> bool:

@@ -1,5 +1,6 @@
 import copy
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.pipeline import Calibrate, PassRun, Pipeline
 from tests.support import golden
 from tests.support.calibrating import observe
-from tests.support.models import check, feeds, parse, run
+from tests.support.models import Array, check, feeds, parse, run
 
 both = pytest.mark.parametrize("a_pass", [ConvertFloat16(), ConvertBfloat16()], ids=str)
 
@@ -43,12 +44,16 @@ def _convert(model: ir.Model, a_pass: Convert, *, calibrated: bool = True) -> Pa
     return found
 
 
+def _computed(model: ir.Model, inputs: Mapping[str, Array]) -> list[np.ndarray]:
+    return [array.astype(np.float64) for array in run(model, inputs)]
+
+
 def _error(before: ir.Model, after: ir.Model) -> float:
     """The largest relative error of an output, on other inputs than those observed."""
     worst = 0.0
     for seed in (100, 101):
         inputs = feeds(before, seed)
-        for a, b in zip(run(before, inputs), run(after, inputs), strict=True):
+        for a, b in zip(_computed(before, inputs), _computed(after, inputs), strict=True):
             worst = max(worst, float(np.abs(a - b).max() / np.abs(a).max()))
     return worst
 
@@ -138,8 +143,8 @@ def test_a_row_of_which_all_is_masked_stays_a_row_of_numbers(
     inputs = feeds(before, 1)
     inputs["keep"] = np.ones((2, 1, 3, 3), bool)
     inputs["keep"][0, 0, :, 1] = inputs["keep"][1, 0, 1] = False
-    first, second = run(before, inputs)
-    for expected, computed in zip((first, second), run(after, inputs), strict=True):
+    first, second = _computed(before, inputs)
+    for expected, computed in zip((first, second), _computed(after, inputs), strict=True):
         assert np.isfinite(computed).all()
         # Of what is banned altogether only the formula in 16 bits makes the same numbers.
         others = np.ones((2, 2, 3, 8), bool)
@@ -161,11 +166,11 @@ def test_minus_infinity_stays_what_it_is(a_pass: Convert) -> None:
     inputs["mask"] = np.zeros((1, 1, 3, 3), np.float32)
     inputs["mask"][..., 0, 1:] = -3.4028235e38
     inputs["mask"][..., 1, 1:] = -np.inf
-    for expected, computed in zip(run(before, inputs), run(after, inputs), strict=True):
+    for expected, computed in zip(_computed(before, inputs), _computed(after, inputs), strict=True):
         np.testing.assert_allclose(computed, expected, atol=0.03)
     entering = next(n for n in after.graph if n.op_type == "Where").outputs[0]
     after.graph.outputs.append(entering)
-    bounded = run(after, inputs)[-1]
+    bounded = _computed(after, inputs)[-1]
     np.testing.assert_array_equal(np.isneginf(bounded), np.isneginf(inputs["mask"]))
     assert bounded[0, 0, 0, 1] == np.float32(a_pass.half.ban)
 

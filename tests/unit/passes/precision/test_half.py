@@ -8,13 +8,13 @@ from infopt.passes.precision._half import BFLOAT16, CHUNK, FLOAT16, LAZY_ABOVE, 
 both = pytest.mark.parametrize("half", [FLOAT16, BFLOAT16], ids=str)
 
 
-def _tensor(*numbers: float) -> ir.Tensor:
+def _tensor(*numbers: float) -> ir.TensorProtocol:
     return ir.Tensor(np.array(numbers, np.float32))
 
 
 @both
 def test_its_facts_are_those_of_the_type(half: Half) -> None:
-    facts = ml_dtypes.finfo(half.dtype.numpy())
+    facts = ml_dtypes.finfo(half.dtype.numpy())  # type: ignore[no-untyped-call]
     assert half.largest == float(facts.max)
     assert half.digits == facts.nmant + 1
     assert float(half.dtype.numpy().type(half.ban)) == half.ban
