@@ -38,9 +38,9 @@ _BFLOAT16 = operators(
     Transpose Trilu Unsqueeze Where
     """
 )
-"""Operators with a bfloat16 kernel for CUDA, by ONNX Runtime's own table of kernels (read, not run),
-and Swish, which is taken apart into two of them. Any other would go to the processor, which
-has none at all: the model would not load."""
+"""Operators with a bfloat16 kernel for CUDA, by ONNX Runtime's own table of kernels (read, not
+run), and Swish, which is taken apart into two of them. Any other would go to the processor,
+which has next to none: the model would not load."""
 
 _POLICIES: Mapping[tuple[str, str], tuple[Step, ...]] = {
     (_CPU, "fp32"): (),

@@ -163,16 +163,17 @@ def test_minus_infinity_stays_what_it_is(a_pass: Convert) -> None:
     before, after = parse(text), parse(text)
     _convert(after, a_pass, calibrated=False)
     inputs = feeds(before)
-    inputs["mask"] = np.zeros((1, 1, 3, 3), np.float32)
-    inputs["mask"][..., 0, 1:] = -3.4028235e38
-    inputs["mask"][..., 1, 1:] = -np.inf
+    mask = np.zeros((1, 1, 3, 3), np.float32)
+    mask[..., 0, 1:] = -3.4028235e38
+    mask[..., 1, 1:] = -np.inf
+    inputs["mask"] = mask
     for expected, computed in zip(_computed(before, inputs), _computed(after, inputs), strict=True):
         np.testing.assert_allclose(computed, expected, atol=0.03)
     entering = next(n for n in after.graph if n.op_type == "Where").outputs[0]
     after.graph.outputs.append(entering)
     bounded = _computed(after, inputs)[-1]
-    np.testing.assert_array_equal(np.isneginf(bounded), np.isneginf(inputs["mask"]))
-    assert bounded[0, 0, 0, 1] == np.float32(a_pass.half.ban)
+    np.testing.assert_array_equal(np.isneginf(bounded), np.isneginf(mask))
+    assert bounded[0, 0, 0, 1] == a_pass.half.ban
 
 
 def test_scores_out_of_range_are_not_taken_for_a_mask() -> None:
