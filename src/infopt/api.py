@@ -27,7 +27,7 @@ from infopt.importers import ImportOptions, import_model
 from infopt.ir import digest, files
 from infopt.measure.timing import Measurement
 from infopt.pipeline import PassRun, Pipeline
-from infopt.presets import preset
+from infopt.presets import HALVES, preset
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,
@@ -83,7 +83,7 @@ def optimize(
         shapes: Sizes, or ranges of sizes, at which to compare and measure.
         data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
             them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
-            compare and measure on are synthetic, and a precision that calibrates is refused.
+            compare and measure on are synthetic, and a precision of integers is refused.
         verify: Whether to compare the engine with the original.
         measure: Whether to measure its speed beside the original's; by default as ``verify``.
         tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output; by default
@@ -91,7 +91,8 @@ def optimize(
         least_sqnr: The least signal-to-noise ratio of an output, in decibels; by default that of
             :data:`infopt.verification.BUDGETS` for the precision.
         synthetic_calibration: Whether to calibrate on synthetic inputs where there is no data; the
-            manifest says so.
+            manifest says so. ``fp16`` and ``bf16`` do it in any case: they look for numbers that
+            are out of range, and fix no scales.
         expect: Standard operator → how many there have to be at least after raising, as in
             ``{"Attention": 12}``.
         strict: Make an error of everything that could not be shown.
@@ -150,7 +151,7 @@ def optimize(
                 rooms.scratch,
                 shapes=sizes,
                 data=data,
-                synthetic=synthetic_calibration,
+                synthetic=synthetic_calibration or precision in HALVES,
                 seed=seed,
                 kept=destination.with_name(f"{destination.name}.calibration.npz"),
                 tell=on_event,

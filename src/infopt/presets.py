@@ -34,7 +34,10 @@ from infopt.passes.fusion.pack_projections import PackProjections
 from infopt.passes.fusion.sink_reshapes import SinkReshapes
 from infopt.pipeline import Pipeline, Repeat, Step
 
-PRECISIONS = ("fp32", "int8")
+HALVES = ("fp16", "bf16")
+"""Precisions of 16 bits: what is observed of a model shows where it leaves their range, for which
+made-up inputs do, too."""
+PRECISIONS = ("fp32", *HALVES, "int8")
 """The precisions that can be asked for; fp32 leaves every type as the model has it."""
 
 
@@ -56,6 +59,8 @@ def preset(backend: Backend, precision: str = "fp32") -> Pipeline:
             # Raising leaves shape arithmetic that nothing reads any more, and equal constants.
             *tidying(),
             *backend.precision(precision),
+            # Casts that the model had have become casts to the type that is there.
+            *(tidying() if precision in HALVES else ()),
             *backend.legalization(),
         )
     )

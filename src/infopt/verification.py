@@ -16,7 +16,6 @@ from infopt.errors import InfoptError, StrictError, UsageError, VerificationErro
 from infopt.events import Event, Listener
 from infopt.evidence.bisect import first_bad
 from infopt.evidence.equivalence import Budget, Equivalence, Sample, compare
-from infopt.ir import files
 from infopt.measure.timing import Measurement, interleave
 from infopt.pipeline import Observer, Pipeline, Stop
 from infopt.witness import Witness
@@ -210,7 +209,7 @@ def find_culprit(
             try:
                 pipeline.run(model, stop=stop, observe=observe)
                 backend.compile(model, Path(room))
-                session = backend.reference(Path(room) / files.MODEL_FILE, RunOptions())
+                session = backend.simulate(Path(room), RunOptions(optimize=False))
                 found = compare(
                     session,
                     witness.session,

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 
 from infopt.ir.shapes import infer_shapes
 from infopt.passes import PASSES
-from infopt.passes.base import Pass
+from infopt.passes.base import Pass, Preserves
 from infopt.pipeline import Pipeline, Stop
 from tests.support.models import Array, assert_same, check, run, to_text
 from tests.support.random_graphs import RandomModel, random_models
 
-ALL = ",".join(PASSES)
-REPEATED = f"inline-functions,lift-constants,repeat({','.join([*PASSES][2:])})"
+APPROXIMATE = [n for n, each in PASSES.items() if each.preserves is Preserves.APPROXIMATE]
+OTHERS = [name for name in PASSES if name not in APPROXIMATE]
+ALL = ",".join(OTHERS)
+REPEATED = f"inline-functions,lift-constants,repeat({','.join(OTHERS[2:])})"
 
 relaxed = settings(
     max_examples=150,
@@ -61,7 +63,12 @@ def _assert_equivalent(random_model: RandomModel, spec: str) -> None:
             if feeds is random_model.inputs and "running If node" not in str(error):
                 raise
             continue
-        assert_same(expected, run(after, feeds), _loosest(spec))
+        found = run(after, feeds)
+        if spec in APPROXIMATE:
+            # A random graph takes logarithms and compares: what a rounding does has no bound.
+            assert [(a.dtype, a.shape) for a in found] == [(a.dtype, a.shape) for a in expected]
+        else:
+            assert_same(expected, found, _loosest(spec))
 
 
 def _loosest(spec: str) -> type[Pass]:
@@ -75,6 +82,25 @@ def test_computes_the_same(spec: str) -> None:
     @given(random_models())
     def holds(random_model: RandomModel) -> None:
         _assert_equivalent(random_model, spec)
+
+    holds()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", APPROXIMATE)
+def test_approximate_passes_can_stop_anywhere_and_are_idempotent(name: str) -> None:
+    @relaxed
+    @given(random_models(), st.data())
+    def holds(random_model: RandomModel, data: st.DataObject) -> None:
+        model = ir.from_proto(random_model.proto)
+        infer_shapes(model)
+        changes = PASSES[name]().call(model.clone()).journal.changes
+        limit = data.draw(st.integers(0, len(changes)))
+        found = PASSES[name]().call(model, limit).journal
+        assert found.changes == changes[:limit]
+        check(model)
+        PASSES[name]().call(model)
+        assert not PASSES[name]().call(model).modified
 
     holds()
 

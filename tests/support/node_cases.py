@@ -40,16 +40,22 @@ class Subject:
 
 
 def mismatch(
-    expected: Sequence[Array], actual: Sequence[Array], rtol: float = RTOL, atol: float = ATOL
+    expected: Sequence[Array],
+    actual: Sequence[Array],
+    rtol: float = RTOL,
+    atol: float = ATOL,
+    *,
+    share: float = 0.0,
 ) -> str | None:
-    """How two lists of outputs differ, or ``None``."""
+    """How two lists of outputs differ, or ``None``; ``share`` of the largest number is allowed."""
     for index, (old, new) in enumerate(zip(expected, actual, strict=True)):
         if old.dtype != new.dtype or old.shape != new.shape:
             return f"output {index}: {old.dtype}{old.shape} became {new.dtype}{new.shape}"
         try:
             if old.dtype.kind in "fc" or old.dtype.kind == "V":
                 a, b = old.astype(np.float64), new.astype(np.float64)
-                np.testing.assert_allclose(b, a, rtol=rtol, atol=atol)
+                largest = float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) if share else 0.0
+                np.testing.assert_allclose(b, a, rtol=rtol, atol=atol + share * largest)
             else:
                 np.testing.assert_array_equal(new, old)
         except AssertionError as error:

@@ -50,7 +50,8 @@ EXAMPLES = (
     "--precision",
     default="fp32",
     show_default=True,
-    help="What the engine computes in: fp32 leaves every type as it is; int8 needs --data.",
+    help="What the engine computes in: fp32 leaves every type as it is; fp16 and bf16 are for "
+    "GPUs; int8 needs --data.",
 )
 @shape_option
 @data_option

@@ -39,7 +39,10 @@ from infopt.passes.legalization.lower_quantized_products import LowerQuantizedPr
 from infopt.passes.legalization.lower_swish import LowerSwish
 from infopt.passes.legalization.sink_biases import SinkBiases
 from infopt.passes.legalization.unpack_projections import UnpackProjections
+from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
+from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
+from infopt.passes.quantization.equalize_layers import EqualizeLayers
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 
 _ALL: tuple[type[Pass], ...] = (
@@ -77,7 +80,10 @@ _ALL: tuple[type[Pass], ...] = (
     FuseBatchNormalization,
     FuseChannelAffine,
     FusePad,
+    ConvertFloat16,
+    ConvertBfloat16,
     QuantizeStatic,
+    EqualizeLayers,
     CorrectBias,
     LowerQuantizedProducts,
     LowerAttention,

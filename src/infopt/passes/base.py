@@ -107,6 +107,8 @@ class Pass(ir.passes.InPlacePass):
     preserves: ClassVar[Preserves]
     tolerance: ClassVar[float] = 0.0
     """Largest relative error of an output, ``max|a-b| / max|b|``, that the pass may cause."""
+    rounding: ClassVar[float] = 0.0
+    """Relative error of one operator in the type that an approximate pass changes to."""
 
     def observes(self, model: ir.Model) -> Iterable[Request]:
         """What the pass will want to know of the values of ``model`` on data, if anything.

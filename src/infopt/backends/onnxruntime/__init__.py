@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import onnx_ir as ir
 
 from infopt.backends.base import Backend, Outcome, RunOptions, Session
-from infopt.backends.onnxruntime import choices, outcome, policies, runtime
+from infopt.backends.onnxruntime import choices, emulation, outcome, policies, runtime
 from infopt.backends.onnxruntime.opsets import at_runnable_opset
 from infopt.backends.onnxruntime.session import OrtSession
 from infopt.errors import UnavailableError
@@ -63,6 +64,9 @@ class OnnxRuntimeBackend(Backend):
     def simulate(self, directory: Path, options: RunOptions) -> Session:
         if self.target.provider != _CPU:
             options = dataclasses.replace(options, provider_options={})
+            model = files.read_onnx(directory / files.MODEL_FILE)
+            if emulation.computes_in_halves(model):
+                return _emulate(model, options)
         without = choices.disabled_optimizers(self.target.provider)
         return OrtSession(directory / files.MODEL_FILE, _CPU, options, without=without)
 
@@ -72,3 +76,11 @@ class OnnxRuntimeBackend(Backend):
 
     def unavailable(self) -> str | None:
         return runtime.unavailable(self.target)
+
+
+def _emulate(model: ir.Model, options: RunOptions) -> Session:
+    """A session on the processor that rounds as a device does."""
+    options = dataclasses.replace(options, optimize=False)  # which might drop a rounding
+    with tempfile.TemporaryDirectory(prefix="infopt-") as room:
+        files.write_onnx(emulation.emulated(model), Path(room))
+        return OrtSession(Path(room) / files.MODEL_FILE, _CPU, options)

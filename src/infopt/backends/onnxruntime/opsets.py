@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from infopt.errors import OpsetError
-from infopt.ir import opset, queries
+from infopt.ir import opset, queries, schemas
 from infopt.target import Target
 
 NO_KERNEL_FROM_22 = frozenset(
@@ -31,6 +31,8 @@ NO_KERNEL_FROM_22 = frozenset(
 def at_runnable_opset(model: ir.Model, target: Target) -> ir.Model:
     """``model`` in the first of the target's opsets that can express it and has its kernels.
 
+    Types count as well: many an operator takes bfloat16 from some version on.
+
     Where none has, the model stays at infopt's own opset, and the runtime will say what it
     lacks.
     """
@@ -41,7 +43,9 @@ def at_runnable_opset(model: ir.Model, target: Target) -> ir.Model:
         if version == opset.OPSET:
             return model
         try:
-            return opset.convert_opset(model.clone(), version)
+            converted = opset.convert_opset(model.clone(), version)
         except OpsetError:
             continue
+        if schemas.allows_halves(converted):
+            return converted
     return model

@@ -1,0 +1,1 @@
+"""Precision: floating-point numbers of 16 bits, written into the graph."""
