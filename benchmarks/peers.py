@@ -86,7 +86,7 @@ def _export(model: Any, feeds: Feeds, free: str, path: Path) -> None:
 
     batch, sequence = torch.export.Dim("batch", max=64), torch.export.Dim("sequence", max=512)
     shapes = [{0: batch, 1: sequence} if name in free.split() else {0: batch} for name in names]
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             First().eval(),
             tuple(torch.from_numpy(feeds[name]) for name in names),
@@ -152,7 +152,7 @@ _LLAMA = {
 }
 
 
-def _subjects() -> Iterator[Subject]:
+def subjects() -> Iterator[Subject]:
     yield Subject("BERT-base", "128 tokens", _BERT, functools.partial(_text, 128), "bert")
     yield Subject("BERT-base", "512 tokens", _BERT, functools.partial(_text, 512), "bert")
     vit = _random("vit-base", _build("ViTModel"), _IMAGE)
@@ -250,7 +250,7 @@ def measure(
     def ours() -> Callable[[], object]:
         return functools.partial(infopt.load(engine, threads=threads), feeds)
 
-    expected = _session(original, threads, optimize=False).run(None, feeds)
+    expected = open_session(original, threads, optimize=False).run(None, feeds)
     found = list(infopt.load(engine, threads=threads)(feeds).values())
     error = max(difference(a, b).max_relative for a, b in zip(found, expected, strict=True))
     ratios: dict[str, Ratio | None] = {}
@@ -262,11 +262,11 @@ def measure(
         theirs = functools.partial(_bound, file, threads, feeds)
         share = seconds / sessions
         first, second = pairs(theirs, ours, count=sessions, seconds=share)
-        ratios[name] = _ratio(first, second)
+        ratios[name] = ratio(first, second)
     return Row(subject, batch, error, ratios)
 
 
-def _ratio(theirs: Series, ours: Series) -> Ratio:
+def ratio(theirs: Series, ours: Series) -> Ratio:
     return ratio_of_medians(relative(theirs, theirs), relative(ours, theirs), noise=0.0)
 
 
@@ -279,7 +279,7 @@ def _peer(
     target = original.with_name(f"{original.stem}.{name.replace(' ', '-')}.onnx")
     if not target.exists():
         try:
-            with _quiet():
+            with quiet():
                 make(original, target, subject.kind)
         except Exception as error:
             click.echo(f"{name}: {type(error).__name__}: {error}"[:200], err=True)
@@ -297,12 +297,12 @@ def _runs(file: Path, threads: int, feeds: Feeds) -> bool:
 
 
 def _bound(file: Path, threads: int, feeds: Feeds) -> Callable[[], object]:
-    session = _session(file, threads)
+    session = open_session(file, threads)
     wanted = {value.name: feeds[value.name] for value in session.get_inputs()}
     return functools.partial(session.run, None, wanted)
 
 
-def _session(file: Path, threads: int, *, optimize: bool = True) -> Any:
+def open_session(file: Path, threads: int, *, optimize: bool = True) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -314,7 +314,7 @@ def _session(file: Path, threads: int, *, optimize: bool = True) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -355,11 +355,11 @@ def page(results: Mapping[str, Any]) -> Page:
         method=METHOD,
         tables=[(f"Speed, {results['threads']} threads", header, lines)],
         results=results,
-        extra_versions=_versions("onnxscript", "onnxslim"),
+        extra_versions=versions("onnxscript", "onnxslim"),
     )
 
 
-def _versions(*names: str) -> dict[str, str]:
+def versions(*names: str) -> dict[str, str]:
     """The versions of those that are installed."""
     from importlib import metadata
 
@@ -383,7 +383,7 @@ def main(
     """Time infopt beside its peers; exit code 1 if it misses a goal."""
     threads = threads or len(os.sched_getaffinity(0))
     rows = []
-    for subject in _subjects():
+    for subject in subjects():
         for batch in (1, 8) if only.lower() in subject.name.lower() else ():
             row = measure(
                 subject, batch, cache, threads=threads, seconds=seconds, sessions=sessions

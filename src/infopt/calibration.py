@@ -81,6 +81,8 @@ class Calibrator:
     def _observe(self, model: ir.Model, name: str, wanted: frozenset[Request]) -> Calibration:
         calibration, running = self._start(name, wanted)
         values = sorted({request.value for request in wanted})
+        if not values:
+            return calibration
         room = self.scratch / f"calibration-{len(self._known)}"
         room.mkdir()
         self.backend.compile(with_outputs(model, values), room)

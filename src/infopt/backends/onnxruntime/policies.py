@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from infopt.backends.onnxruntime import choices
 from infopt.errors import UsageError
 from infopt.passes.editing import operators
+from infopt.passes.legalization.lower_quantized_products import LowerQuantizedProducts
 from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
 from infopt.passes.precision.convert_float16 import ConvertFloat16
+from infopt.passes.quantization.correct_bias import CorrectBias
+from infopt.passes.quantization.equalize_layers import EqualizeLayers
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.pipeline import Calibrate, Step
 from infopt.target import Target
@@ -22,9 +25,17 @@ def _static() -> tuple[Step, ...]:
         # Products and their biases in the form in which they will run: what is observed of a
         # value and what is quantized are the same then.
         *choices.linear(_CPU),
+        # Channels of a range of their own, where that costs nothing …
+        Calibrate(),
+        EqualizeLayers(),
+        # … so that the ranges are others than before.
         Calibrate(),
         # Its integer convolutions and sums return integers; its products return numbers.
         QuantizeStatic(operators="Conv+Gemm+MatMul+Add", outputs="Conv+Add"),
+        # While it is still known of which weights the integers were made.
+        CorrectBias(),
+        # Faster than what it makes itself of MatMul, and the bias is part of it.
+        LowerQuantizedProducts(),
     )
 
 

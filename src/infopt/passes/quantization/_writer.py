@@ -32,6 +32,10 @@ class Writer:
         scale, zero_point = queries.constant(node.inputs[1]), queries.constant(input_at(node, 2))
         return None if scale is None or zero_point is None else Parameters(scale, zero_point)
 
+    def is_quantized(self, value: ir.Value) -> bool:
+        """Whether whoever reads ``value`` reads integers, dequantized."""
+        return produced_by(value, "DequantizeLinear") is not None
+
     def source(self, value: ir.Value) -> ir.Value:
         """What was quantized to give ``value``; itself, where nothing was."""
         reader = produced_by(value, "DequantizeLinear")

@@ -72,6 +72,8 @@ class QuantizeStatic(Pass):
         calibration = calibration_of(model)
         writer = Writer(Editor(model))
         for found in list(self._sites(model.graph, journal)):
+            if found.weights is None and not any(map(writer.is_quantized, found.inputs)):
+                continue  # a sum of numbers stays one
             known = self._known(found, calibration, writer)
             if isinstance(known, str):
                 journal.refuse(self.name, found.node, known)

@@ -1,0 +1,382 @@
+"""int8 engines beside ONNX Runtime's own int8 recipes, on one processor.
+
+``python -m benchmarks.precision`` prints the tables and writes docs/benchmarks/precision.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+import infopt
+from benchmarks import data, peers
+from benchmarks.models import CACHE, ZOO, Feeds, minilm
+from benchmarks.report import DOCS, Page
+from benchmarks.speed import pairs
+from infopt.measure.statistics import Ratio
+
+METHOD = """\
+All get the ONNX file that PyTorch's exporter writes, and the same inputs to calibrate on. *Static*
+is `onnxruntime.quantization.quantize_static` with QDQ, uint8 activations, int8 weights of a scale
+for each channel, after its own pre-processing, on the operators that are named; *dynamic* is
+`quantize_dynamic` after ONNX Runtime's transformer optimizer. infopt and one recipe at a time are
+timed in one run, call by call in shuffled order, in several pairs of new sessions. *Speed* is the
+median call of the recipe over that of infopt, with the 95 % interval of a bootstrap; *over fp32*
+the same for ONNX Runtime's default at fp32. SQNR, cosine and agreement are those of each against
+fp32, on inputs that nothing was calibrated on: EfficientNet on crops of ten photographs (agreement
+of the class with the highest score), MiniLM on tweets and Amazon reviews (cosine of the sentence
+embeddings; accuracy of a logistic regression on them, trained on other sentences). BERT, ViT and
+ResNet have random weights, which tell the speed, and of accuracy no more than that nothing broke."""
+
+Run = Callable[[Feeds], list[np.ndarray]]
+Recipe = Callable[[Path, Path, Sequence[Feeds]], None]
+"""Reads a model, writes a quantized one, given inputs to calibrate on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model, its recipes, and how right a quantized form of it is."""
+
+    name: str
+    file: Callable[[Path], Path]
+    feeds: Callable[[int], Feeds]
+    calibration: Callable[[], Sequence[Feeds]]
+    recipes: Mapping[str, Recipe]
+    batches: tuple[int, ...]
+    judge: Callable[[Run, Run], dict[str, float]]
+    """A quantized form and fp32 → figures."""
+    kind: str = "bert"
+
+
+def _static(*operators: str) -> Recipe:
+    def make(source: Path, target: Path, samples: Sequence[Feeds]) -> None:
+        from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self.rest = iter(samples)
+
+            def get_next(self) -> Feeds | None:
+                return next(self.rest, None)
+
+        prepared = target.with_suffix(".prepared.onnx")
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            Reader(),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=list(operators) or None,
+        )
+
+    return make
+
+
+def _dynamic(kind: str) -> Recipe:
+    def make(source: Path, target: Path, samples: Sequence[Feeds]) -> None:
+        del samples
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+        from onnxruntime.transformers.optimizer import optimize_model
+
+        prepared = target.with_suffix(".prepared.onnx")
+        optimize_model(str(source), model_type=kind, use_gpu=False).save_model_to_file(
+            str(prepared)
+        )
+        quantize_dynamic(str(prepared), str(target), weight_type=QuantType.QInt8)
+
+    return make
+
+
+def _plain(samples: Sequence[Feeds], computed: Run, expected: Run) -> dict[str, float]:
+    """SQNR and cosine of the first output."""
+    a = np.concatenate([computed(sample)[0].ravel() for sample in samples]).astype(np.float64)
+    b = np.concatenate([expected(sample)[0].ravel() for sample in samples]).astype(np.float64)
+    return {
+        "sqnr_db": float(10 * np.log10(np.sum(b * b) / np.sum((a - b) ** 2))),
+        "cosine": float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)),
+    }
+
+
+def _classes(computed: Run, expected: Run) -> dict[str, float]:
+    """SQNR of the logits, and how often the same class has the highest score: 400 crops."""
+    crops = data.crops(400, seed=1)
+    samples = [{"inputs": crops[at : at + 20]} for at in range(0, 400, 20)]
+    pairs_ = [(computed(sample)[0], expected(sample)[0]) for sample in samples]
+    a, b = (np.concatenate(found).astype(np.float64) for found in zip(*pairs_, strict=True))
+    return {
+        "sqnr_db": float(10 * np.log10(np.sum(b * b) / np.sum((a - b) ** 2))),
+        "agreement": float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))),
+    }
+
+
+@functools.cache
+def _corpus(name: str) -> tuple[list[Feeds], np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens of all sentences, whether they are positive, and which train and which test."""
+    texts, positive = data.sentences(name)
+    order = np.random.default_rng(0).permutation(len(texts))
+    cut = int(0.8 * len(texts))
+    return data.tokens(texts, minilm(), 128), positive, order[:cut], order[cut:]
+
+
+def _sentences(computed: Run, expected: Run) -> dict[str, float]:
+    """Mean cosine of embeddings; accuracy of a classifier on them, less that at fp32."""
+    from sklearn.linear_model import LogisticRegression
+
+    found: dict[str, float] = {}
+    cosines = []
+    for name in ("tweets", "amazonReviewSnippets"):
+        tokens, positive, train, test = _corpus(name)
+        scores = []
+        for run in (expected, computed):
+            rows = np.stack([_embedding(run(sample)[0]) for sample in tokens])
+            model = LogisticRegression(max_iter=1000).fit(rows[train], positive[train])
+            scores.append((model.score(rows[test], positive[test]), rows))
+        (exact, a), (rounded, b) = scores
+        found[name] = rounded
+        found[f"{name}_lost"] = exact - rounded
+        cosines.append(np.sum(a[test] * b[test], axis=1))
+    return {"cosine": float(np.concatenate(cosines).mean()), **found}
+
+
+def _embedding(states: np.ndarray) -> np.ndarray:
+    mean = states[0].mean(axis=0)
+    return np.asarray(mean / np.linalg.norm(mean))
+
+
+def _tweets() -> list[Feeds]:
+    tokens, _, train, _ = _corpus("tweets")
+    return [tokens[index] for index in train[:300]]
+
+
+def _pictures() -> list[Feeds]:
+    return [{"inputs": crop[None]} for crop in data.crops(40, seed=0)]
+
+
+def _subjects() -> Iterator[Subject]:
+    zoo = {model.name: model for model in ZOO}
+    lite, mini = zoo["EfficientNet-lite0"], zoo["MiniLM-L6"]
+    rng = np.random.default_rng(0)
+    yield Subject(
+        "EfficientNet-lite0",
+        lite.original,
+        lambda batch: lite.feeds(batch, 224, rng),
+        _pictures,
+        {"static": _static()},
+        (1, 8),
+        _classes,
+    )
+    yield Subject(
+        "MiniLM-L6, 64 tokens",
+        mini.original,
+        lambda batch: mini.feeds(batch, 64, rng),
+        _tweets,
+        {"dynamic": _dynamic("bert"), "static, MatMul": _static("MatMul")},
+        (1, 32),
+        _sentences,
+    )
+    for subject in peers.subjects():
+        if subject.name not in ("BERT-base", "ViT-base", "ResNet-50") or "512" in subject.size:
+            continue
+        samples = [_changed(subject.feeds(2), seed) for seed in range(12)]
+        network = subject.name == "ResNet-50"
+        recipes = {
+            "dynamic": _dynamic(subject.kind),
+            "static, MatMul": _static("MatMul", "Gemm"),
+            "static, MatMul and Add": _static("MatMul", "Gemm", "Add"),
+        }
+        yield Subject(
+            f"{subject.name}, {subject.size}",
+            subject.file,
+            subject.feeds,
+            lambda samples=samples: samples[:8],  # type: ignore[misc]
+            {"static": _static()} if network else recipes,
+            (1, 8),
+            functools.partial(_plain, samples[8:]),
+        )
+
+
+def _changed(feeds: Feeds, seed: int) -> Feeds:
+    """Other inputs of the same shapes."""
+    rng = np.random.default_rng(100 + seed)
+    return {
+        name: rng.normal(0, 1, array.shape).astype(np.float32)
+        if array.dtype == np.float32
+        else (rng.integers(5, 1000, array.shape) if name == "input_ids" else array)
+        for name, array in feeds.items()
+    }
+
+
+def measure(
+    subject: Subject, cache: Path, *, threads: int, seconds: float, sessions: int
+) -> dict[str, Any]:
+    """Make every form of a model, judge it, and time infopt beside each other one."""
+    original = subject.file(cache)
+    engine = cache / f"{original.stem}.int8.infopt"
+    samples = list(subject.calibration())
+    wanted = _inputs(original)
+    built = infopt.optimize(
+        original,
+        engine,
+        precision="int8",
+        data=[{name: sample[name] for name in wanted} for sample in samples],
+        measure=False,
+        threads=threads,
+    )
+
+    def fp32(file: Path = original) -> Run:
+        return _runner(file, threads)
+
+    def ours() -> Run:
+        session = infopt.load(engine, threads=threads)
+        return lambda feeds: list(session({name: feeds[name] for name in wanted}).values())
+
+    forms = {"infopt": ours, "fp32": fp32}
+    for name, recipe in subject.recipes.items():
+        target = cache / f"{original.stem}.{name.replace(' ', '-').replace(',', '')}.onnx"
+        if not target.exists():
+            with peers.quiet():
+                recipe(original, target, [{n: s[n] for n in wanted} for s in samples])
+        forms[name] = functools.partial(fp32, target)
+    exact = fp32()
+    rows: dict[str, Any] = {
+        name: {"quality": None if name == "fp32" else subject.judge(make(), exact), "speed": {}}
+        for name, make in forms.items()
+    }
+    for batch in subject.batches:
+        feeds = subject.feeds(batch)
+        for name, make in forms.items():
+            if name == "infopt":
+                continue
+            theirs, mine = pairs(
+                lambda make=make: functools.partial(make(), feeds),  # type: ignore[misc]
+                lambda: functools.partial(ours(), feeds),
+                count=sessions,
+                seconds=seconds / sessions,
+            )
+            ratio: Ratio = peers.ratio(theirs, mine)
+            rows[name]["speed"][str(batch)] = ratio.as_dict()
+            click.echo(f"{subject.name} × {batch} beside {name}: {ratio.value:.3f}")
+    return {"model": subject.name, "outcome": built.manifest.evidence["outcome"], "forms": rows}
+
+
+def _inputs(file: Path) -> list[str]:
+    import onnx
+
+    return [value.name for value in onnx.load(file, load_external_data=False).graph.input]
+
+
+def _runner(file: Path, threads: int) -> Run:
+    session = peers.open_session(file, threads)
+    names = [value.name for value in session.get_inputs()]
+    return lambda feeds: list(session.run(None, {name: feeds[name] for name in names}))
+
+
+def page(results: Mapping[str, Any]) -> Page:
+    """The results as tables."""
+    tables = []
+    for row in results["models"]:
+        figures = list(dict.fromkeys(k for f in row["forms"].values() for k in f["quality"] or ()))
+        batches = list(row["forms"]["fp32"]["speed"])
+        header = ["Form", *(_WORDS.get(name, name) for name in figures)]
+        header += [word for batch in batches for word in (f"Speed × {batch}", "Interval")]
+        lines = []
+        for name, form in row["forms"].items():
+            quality = form["quality"] or {}
+            cells = [_figure(key, quality[key]) if key in quality else "–" for key in figures]
+            for batch in batches:
+                ratio = form["speed"].get(batch)
+                cells += ["1", ""] if ratio is None else [
+                    f"{ratio['value']:.2f}",
+                    f"{ratio['low']:.2f}-{ratio['high']:.2f}",
+                ]
+            lines.append([f"**{name}**" if name == "infopt" else name, *cells])
+        tables.append((row["model"], header, lines))
+    lines = [
+        [model, f"{best:.3f}"]
+        for model, best in (
+            *((row["model"], _best(row)) for row in results["models"]),
+            ("Geometric mean of BERT, ViT, ResNet", mean(results["models"])),
+        )
+    ]
+    tables.append(("infopt beside the fastest int8 recipe", ["Model", "Speed"], lines))
+    return Page(
+        name="precision",
+        title=f"int8 in ONNX Runtime, {results['threads']} threads of a CPU",
+        command="python -m benchmarks.precision",
+        method=METHOD,
+        tables=tables,
+        results=results,
+        extra_versions=peers.versions("scikit-learn"),
+    )
+
+
+_WORDS = {
+    "sqnr_db": "SQNR",
+    "cosine": "Cosine",
+    "agreement": "Top-1",
+    "tweets": "Tweets",
+    "amazonReviewSnippets": "Amazon",
+    "tweets_lost": "lost",
+    "amazonReviewSnippets_lost": "lost ",
+}
+
+
+def _figure(name: str, value: float) -> str:
+    if name == "sqnr_db":
+        return f"{value:.1f} dB"
+    return f"{value:.4f}" if name == "cosine" else f"{value:.2%}"
+
+
+def _best(row: Mapping[str, Any]) -> float:
+    """The speed beside the fastest recipe, over the batch sizes."""
+    ratios = [f["speed"] for name, f in row["forms"].items() if name not in ("infopt", "fp32")]
+    least = [min(speed[batch]["value"] for speed in ratios) for batch in ratios[0]]
+    return math.exp(sum(map(math.log, least)) / len(least))
+
+
+def mean(rows: Sequence[Mapping[str, Any]]) -> float:
+    """The geometric mean over the three large models."""
+    large = [_best(row) for row in rows if row["model"].split("-")[0] in ("BERT", "ViT", "ResNet")]
+    return math.exp(sum(map(math.log, large)) / len(large)) if large else math.nan
+
+
+@click.command()
+@click.option("--cache", type=click.Path(path_type=Path), default=CACHE, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=DOCS, show_default=True)
+@click.option("--seconds", default=8.0, show_default=True, help="For each batch and recipe.")
+@click.option("--sessions", default=4, show_default=True, help="Pairs of sessions.")
+@click.option("--threads", default=None, type=int, help="By default every core.")
+@click.option("--only", default="", help="Models whose name contains this; nothing is written.")
+def main(
+    cache: Path, output: Path, seconds: float, sessions: int, threads: int | None, only: str
+) -> None:
+    """Judge and time int8 engines beside ONNX Runtime's recipes."""
+    threads = threads or len(os.sched_getaffinity(0))
+    rows = []
+    for subject in _subjects():
+        if only.lower() in subject.name.lower():
+            found = measure(subject, cache, threads=threads, seconds=seconds, sessions=sessions)
+            for name, form in found["forms"].items():
+                click.echo(f"{subject.name} {name}: {form['quality']}")
+            rows.append(found)
+    report = page({"threads": threads, "models": rows})
+    with contextlib.suppress(UnicodeEncodeError):
+        report.print()
+    if not only:
+        report.write(output)
+
+
+if __name__ == "__main__":
+    main()
