@@ -13,7 +13,8 @@
     === refusals
     fold: Mul → z: …
 
-A pass that needs to know the model on data has ``calibrate,`` before it. A model that stays as it is becomes ``(unchanged)``. The first three parts are written by hand,
+A pass that needs to know the model on data has ``calibrate,`` before it, and one that needs another
+pass has that one. A model that stays as it is becomes ``(unchanged)``. The first three parts are written by hand,
 the others by ``pytest --update-golden``.
 """
 
@@ -46,6 +47,11 @@ class Case:
         """Whether the pass changes the model."""
         return self.parts["becomes"] != UNCHANGED
 
+    @property
+    def passes(self) -> list[str]:
+        """The names of the passes that run; the last one is what the case is about."""
+        return [a_pass.name for a_pass in Pipeline.parse(self.parts["pass"]).passes()]
+
     @staticmethod
     def read(path: Path) -> Case:
         """Read a file; parts that are missing are empty."""
@@ -62,7 +68,7 @@ class Case:
         """The case with what the pass does now."""
         model = parse(self.parts["model"])
         before = to_text(model)
-        (run,) = Pipeline.parse(self.parts["pass"]).run(model, observe=observe)
+        *_, run = Pipeline.parse(self.parts["pass"]).run(model, observe=observe)
         check(model)
         after = to_text(model)
         return Case(

@@ -23,6 +23,8 @@ class Quantized:
     integers: ir.Value
     scale: ir.Value
     zero_point: ir.Value | None
+    axis: int
+    """The axis of the scales, where there is more than one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,8 @@ class LowerQuantizedProducts(Rewrite):
             return Miss(RULE, "its weights are no constant matrix")
         if queries.static_shape(x.scale) not in ((), (1,)):
             return Miss(RULE, "its input has more than one scale")
-        if queries.static_shape(weights.scale) not in ((), (1,), shape[1:]):
+        columns = weights.axis % 2 == 1 and queries.static_shape(weights.scale) == shape[1:]
+        if not columns and queries.static_shape(weights.scale) not in ((), (1,)):
             return Miss(RULE, "its weights have scales, but not one for each column")
         if _returns_integers(node.outputs[0]):
             return None  # the runtime makes one operator of all of it
@@ -80,7 +83,8 @@ def _quantized(value: ir.Value | None) -> Quantized | None:
     integers, scale = node.inputs[0], node.inputs[1]
     if integers is None or scale is None or integers.dtype not in _INTEGERS:
         return None
-    return Quantized(integers, scale, input_at(node, 2))
+    axis = queries.attribute(node, "axis", 1)
+    return Quantized(integers, scale, input_at(node, 2), axis)
 
 
 def _returns_integers(value: ir.Value) -> bool:
