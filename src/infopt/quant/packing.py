@@ -56,9 +56,9 @@ def unpack(packed: np.ndarray, bits: int, size: int, *, signed: bool = False) ->
     codes = (packed[..., None] >> shifts) & np.uint8(2**bits - 1)
     codes = codes.reshape(*packed.shape[:-1], -1)[..., :size]
     if not signed:
-        return codes
+        return np.asarray(codes)
     room = np.uint8(8 - bits)
-    return (codes << room).view(np.int8) >> room.view(np.int8)
+    return np.asarray((codes << room).view(np.int8) >> room.view(np.int8))
 
 
 def pack_matmul_nbits(

@@ -146,13 +146,14 @@ class _Bins:
             _sums(counts * centers),
             _sums(counts * centers * centers),
             _sums(_n_log_n(counts)),
-            _sums(np.sign(counts)),
+            _sums(counts > 0),
         )
 
     def until(self, ends: np.ndarray) -> np.ndarray:
         """How many bins have their center below ``ends``."""
         inside = np.clip(ends / self.width, -BINS, BINS)
-        return np.clip(np.ceil(inside - 0.5) + BINS, 0, 2 * BINS).astype(np.intp)
+        below = np.clip(np.ceil(inside - 0.5) + BINS, 0, 2 * BINS)
+        return np.asarray(below.astype(np.intp))
 
 
 def _squared_error(bins: _Bins, spec: QuantSpec, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -161,8 +162,8 @@ def _squared_error(bins: _Bins, spec: QuantSpec, low: np.ndarray, high: np.ndarr
     edge = np.zeros((len(low), 1), np.intp)
     cuts = np.concatenate([edge, bins.until(ends), edge + 2 * BINS], axis=1)
     values /= bins.width
-    sums = values * values * np.diff(bins.total[cuts]) - 2 * values * np.diff(bins.first[cuts])
-    return np.asarray(bins.second[-1] + sums.sum(axis=1))
+    sums = values * np.diff(bins.total.take(cuts)) - 2 * np.diff(bins.first.take(cuts))
+    return np.asarray(bins.second[-1] + (sums * values).sum(axis=1))
 
 
 def _divergence(bins: _Bins, spec: QuantSpec, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -173,7 +174,7 @@ def _divergence(bins: _Bins, spec: QuantSpec, low: np.ndarray, high: np.ndarray)
     stop = np.clip(np.ceil(high / bins.width) + BINS, start + 1, 2 * BINS).astype(np.intp)
     within = np.clip(bins.until(ends), start[:, None], stop[:, None])
     cuts = np.concatenate([start[:, None], within, stop[:, None]], axis=1)
-    sums, occupied = np.diff(bins.total[cuts]), np.diff(bins.occupied[cuts])
+    sums, occupied = np.diff(bins.total.take(cuts)), np.diff(bins.occupied.take(cuts))
     everything = bins.total[-1]
     inside = bins.total[stop] - bins.total[start]
     if everything == 0:  # nothing but zeros
@@ -187,13 +188,10 @@ def _divergence(bins: _Bins, spec: QuantSpec, low: np.ndarray, high: np.ndarray)
         count = bins.counts[ends_at]
         occupied[rows, cell] += (count == 0) & (outside > 0)
         information += _n_log_n(count + outside) - _n_log_n(count)
-    some = sums + moved > 0
-    mean = np.maximum(sums, SMOOTHING)[some] / occupied[some]
-    cross = np.zeros_like(sums)
-    cross[some] = (sums + moved)[some] * np.log(mean)
+    mean = np.maximum(sums, SMOOTHING) / np.maximum(occupied, 1)
+    cross = ((sums + moved) * np.log(mean)).sum(axis=1)
     return np.asarray(
-        (information - cross.sum(axis=1)) / everything
-        + np.log(np.maximum(inside, SMOOTHING) / everything)
+        (information - cross) / everything + np.log(np.maximum(inside, SMOOTHING) / everything)
     )
 
 
@@ -211,19 +209,18 @@ def _search(score: Score, seen: Histogram, spec: QuantSpec, deepest: float) -> R
     low, high = (float(end) for end in both(np.array(part)))
     if spec.symmetric or not low < 0 < high:
         return low, high
-    fixed, ends = np.array(high), np.array(low)
-    part = _lowest(lambda parts: score(ends * parts, np.broadcast_to(fixed, parts.shape)), 1 / 8)
-    low *= part
-    fixed, ends = np.array(low), np.array(high)
-    part = _lowest(lambda parts: score(np.broadcast_to(fixed, parts.shape), ends * parts), 1 / 8)
-    return low, high * part
+    low *= _lowest(lambda parts: score(low * parts, np.full(parts.size, high)), 1 / 8, 24)
+    high *= _lowest(lambda parts: score(np.full(parts.size, low), high * parts), 1 / 8, 24)
+    return low, high
 
 
-def _lowest(score: Callable[[np.ndarray], np.ndarray], deepest: float) -> float:
-    """The part of 1 with the lowest score; the largest of equals."""
-    parts = np.geomspace(1, deepest, 64)
+def _lowest(
+    score: Callable[[np.ndarray], np.ndarray], deepest: float, candidates: int = 64
+) -> float:
+    """The part of 1 with the lowest score, of ``candidates`` and then around the best of them."""
+    parts = np.geomspace(1, deepest, candidates)
     best = int(np.argmin(score(parts)))
-    finer = np.linspace(parts[max(best - 1, 0)], parts[min(best + 1, parts.size - 1)], 33)
+    finer = np.linspace(parts[max(best - 1, 0)], parts[min(best + 1, parts.size - 1)], 17)
     finer = np.append(finer, parts[best])
     return float(finer[np.argmin(score(finer))])
 
@@ -248,5 +245,3 @@ def _sums(values: np.ndarray) -> np.ndarray:
 
 def _n_log_n(counts: np.ndarray) -> np.ndarray:
     return np.asarray(counts * np.log(np.maximum(counts, 1.0)))
-
-
