@@ -116,6 +116,9 @@ def mse(histogram: Histogram, spec: QuantSpec) -> Range:
     return _search(score, seen, DEEPEST, each_end=not spec.symmetric)
 
 
+_CENTERS = np.arange(-BINS, BINS) + 0.5
+
+
 @dataclasses.dataclass(frozen=True)
 class _Bins:
     """Sums over the first ``n`` bins, for all ``n``; bin 0 is cut into its two halves.
@@ -126,31 +129,40 @@ class _Bins:
 
     counts: np.ndarray
     width: float
-    total: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    information: np.ndarray
-    """Of ``n · log n``."""
-    occupied: np.ndarray
-    """Of 1 for each bin that is not empty."""
+
+    @functools.cached_property
+    def total(self) -> np.ndarray:
+        """Sums of the counts."""
+        return _sums(self.counts)
+
+    @functools.cached_property
+    def first(self) -> np.ndarray:
+        """Sums of the values, in widths, so that neither huge nor tiny ones leave float64."""
+        return _sums(self.counts * _CENTERS)
+
+    @functools.cached_property
+    def second(self) -> np.ndarray:
+        """Sums of the values' squares."""
+        return _sums(self.counts * _CENTERS * _CENTERS)
+
+    @functools.cached_property
+    def information(self) -> np.ndarray:
+        """Sums of ``n · log n``."""
+        return _sums(_n_log_n(self.counts))
+
+    @functools.cached_property
+    def occupied(self) -> np.ndarray:
+        """How many bins are not empty."""
+        return _sums(np.minimum(self.counts, 1))
 
     @classmethod
     def of(cls, histogram: Histogram) -> _Bins:
-        counts = np.insert(histogram.counts.astype(np.float64), BINS, 0.0)
+        counts = np.empty(2 * BINS)
+        counts[:BINS], counts[BINS:] = histogram.counts[:BINS], histogram.counts[BINS - 1 :]
         near = counts[BINS - 1] - histogram.zeros
         above = 0.0 if histogram.high <= 0 else near if histogram.low >= 0 else near / 2
         counts[BINS - 1 : BINS + 1] = near - above, above
-        # In widths, so that neither huge nor tiny values leave float64.
-        centers = np.arange(-BINS, BINS) + 0.5
-        return cls(
-            counts,
-            histogram.width,
-            _sums(counts),
-            _sums(counts * centers),
-            _sums(counts * centers * centers),
-            _sums(_n_log_n(counts)),
-            _sums(np.minimum(counts, 1)),
-        )
+        return cls(counts, histogram.width)
 
     def cuts(self, ends: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """How many bins have their center below each of ``ends``, between ``start`` and ``stop``.
