@@ -50,7 +50,9 @@ def matmul_nbits(
 
 def _constant(name: str, array: np.ndarray) -> ir.Value:
     tensor = ir.tensor(array, name=name)
-    return ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    return ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
 
 
 def _run(

@@ -75,12 +75,14 @@ def parameters(
         zero = np.full(scale.shape, float(spec.middle))
     else:
         scale = (highs - lows) / (spec.high - spec.low)
-        zero = np.clip(np.rint(spec.low - lows / np.where(scale > 0, scale, 1)), spec.low, spec.high)
+        zero = np.clip(
+            np.rint(spec.low - lows / np.where(scale > 0, scale, 1)), spec.low, spec.high
+        )
     # The farthest element must stay finite: rounding could take a range of all float32 past it.
     most = LARGEST / np.maximum(spec.high - zero, zero - spec.low)
     scale = np.where(scale > 0, np.maximum(scale, SMALLEST_SCALE), 1.0)
     narrowed = np.minimum(scale.astype(np.float32), np.nextafter(most.astype(np.float32), 0))
-    return Parameters(narrowed.astype(np.float32), zero.astype(spec.numpy_dtype))
+    return Parameters(np.asarray(narrowed, np.float32), np.asarray(zero).astype(spec.numpy_dtype))
 
 
 def weight_range(array: np.ndarray, granularity: Granularity) -> tuple[np.ndarray, np.ndarray]:

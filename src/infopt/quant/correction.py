@@ -54,4 +54,4 @@ def corrected_bias(
         narrow = found.astype(np.float32)
     if not np.isfinite(narrow).all():
         raise QuantizationError("the corrected bias is not finite; look at weights and means")
-    return narrow
+    return np.asarray(narrow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,7 +48,7 @@ def equalize(chain: Sequence[Link]) -> list[np.ndarray]:
         QuantizationError: The channels of neighbours do not fit, or a weight is not finite.
     """
     sizes = [_magnitudes(link) for link in chain]
-    for first, second in zip(sizes, sizes[1:], strict=False):
+    for first, second in itertools.pairwise(sizes):
         writes, reads = first.shape[0] * first.shape[1], second.shape[0] * second.shape[2]
         if writes != reads:
             raise QuantizationError(f"a layer of {writes} outputs precedes one of {reads} inputs")
@@ -83,4 +84,4 @@ def _magnitudes(link: Link) -> np.ndarray:
     largest = np.abs(link.weight.astype(np.float64)).max(
         axis=tuple(range(2, len(shape))), initial=0.0
     )
-    return largest.reshape(link.groups, shape[0] // link.groups, shape[1])
+    return np.asarray(largest.reshape(link.groups, shape[0] // link.groups, shape[1]))

@@ -42,7 +42,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     room = [(0, 0)] * (codes.ndim - 1) + [(0, -codes.shape[-1] % each)]
     wide = np.pad(codes.astype(np.int16), room) & (2**bits - 1)
     parts = wide.reshape(*wide.shape[:-1], -1, each) << (bits * np.arange(each, dtype=np.int16))
-    return np.bitwise_or.reduce(parts, axis=-1).astype(np.uint8)
+    return np.asarray(np.bitwise_or.reduce(parts, axis=-1).astype(np.uint8))
 
 
 def unpack(packed: np.ndarray, bits: int, size: int, *, signed: bool = False) -> np.ndarray:
@@ -56,9 +56,10 @@ def unpack(packed: np.ndarray, bits: int, size: int, *, signed: bool = False) ->
     codes = (packed[..., None] >> shifts) & np.uint8(2**bits - 1)
     codes = codes.reshape(*packed.shape[:-1], -1)[..., :size]
     if not signed:
-        return codes
+        return np.asarray(codes)
     room = np.uint8(8 - bits)
-    return (codes << room).view(np.int8) >> room.view(np.int8)
+    raised: np.ndarray = codes << room
+    return np.right_shift(raised.view(np.int8), np.int8(8 - bits))
 
 
 def pack_matmul_nbits(

@@ -91,7 +91,8 @@ def entropy(histogram: Histogram, spec: QuantSpec) -> Range:
     The Kullback-Leibler divergence of Migacz, "8-bit Inference with TensorRT" (GTC 2017): *P* is
     what is seen with all that lies outside moved to the ends, *Q* what is left of the inside when
     each cell of the quantization grid knows only its sum, spread evenly over the bins that are
-    not empty. Zeros take no part: they are exact in any range.
+    not empty. As there, one threshold clips both signs. Zeros take no part: they are exact in any
+    range.
 
     Raises:
         QuantizationError: Nothing was observed.
@@ -100,7 +101,8 @@ def entropy(histogram: Histogram, spec: QuantSpec) -> Range:
     score = functools.partial(_divergence, _Bins.of(seen), spec)
     # A cell of less than a bin says nothing, as Q is then P: a range has as many bins as cells.
     cells = spec.grid().size / 2 * seen.width
-    return _search(score, seen, spec, max(DEEPEST, cells / max(-seen.low, seen.high, cells)))
+    deepest = max(DEEPEST, cells / max(-seen.low, seen.high, cells))
+    return _search(score, seen, deepest, each_end=False)
 
 
 def mse(histogram: Histogram, spec: QuantSpec) -> Range:
@@ -110,7 +112,11 @@ def mse(histogram: Histogram, spec: QuantSpec) -> Range:
         QuantizationError: Nothing was observed.
     """
     seen = observed(histogram)
-    return _search(functools.partial(_squared_error, _Bins.of(seen), spec), seen, spec, DEEPEST)
+    score = functools.partial(_squared_error, _Bins.of(seen), spec)
+    return _search(score, seen, DEEPEST, each_end=not spec.symmetric)
+
+
+_CENTERS = np.arange(-BINS, BINS) + 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,46 +129,67 @@ class _Bins:
 
     counts: np.ndarray
     width: float
-    total: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    information: np.ndarray
-    """Of ``n · log n``."""
-    occupied: np.ndarray
-    """Of 1 for each bin that is not empty."""
+
+    @functools.cached_property
+    def total(self) -> np.ndarray:
+        """Sums of the counts."""
+        return _sums(self.counts)
+
+    @functools.cached_property
+    def first(self) -> np.ndarray:
+        """Sums of the values, in widths, so that neither huge nor tiny ones leave float64."""
+        return _sums(self.counts * _CENTERS)
+
+    @functools.cached_property
+    def second(self) -> np.ndarray:
+        """Sums of the values' squares."""
+        return _sums(self.counts * _CENTERS * _CENTERS)
+
+    @functools.cached_property
+    def information(self) -> np.ndarray:
+        """Sums of ``n · log n``."""
+        return _sums(_n_log_n(self.counts))
+
+    @functools.cached_property
+    def occupied(self) -> np.ndarray:
+        """How many bins are not empty."""
+        return _sums(np.minimum(self.counts, 1))
 
     @classmethod
     def of(cls, histogram: Histogram) -> _Bins:
-        counts = np.insert(histogram.counts.astype(np.float64), BINS, 0.0)
+        counts = np.empty(2 * BINS)
+        counts[:BINS], counts[BINS:] = histogram.counts[:BINS], histogram.counts[BINS - 1 :]
         near = counts[BINS - 1] - histogram.zeros
         above = 0.0 if histogram.high <= 0 else near if histogram.low >= 0 else near / 2
         counts[BINS - 1 : BINS + 1] = near - above, above
-        # In widths, so that neither huge nor tiny values leave float64.
-        centers = np.arange(-BINS, BINS) + 0.5
-        return cls(
-            counts,
-            histogram.width,
-            _sums(counts),
-            _sums(counts * centers),
-            _sums(counts * centers * centers),
-            _sums(_n_log_n(counts)),
-            _sums(np.sign(counts)),
-        )
+        return cls(counts, histogram.width)
 
-    def until(self, ends: np.ndarray) -> np.ndarray:
-        """How many bins have their center below ``ends``."""
-        inside = np.clip(ends / self.width, -BINS, BINS)
-        return np.clip(np.ceil(inside - 0.5) + BINS, 0, 2 * BINS).astype(np.intp)
+    def cuts(self, ends: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """How many bins have their center below each of ``ends``, between ``start`` and ``stop``.
+
+        Args:
+            ends: ``(candidates, cells - 1)``, ascending.
+            start: ``(candidates,)``, what stands before the first.
+            stop: ``(candidates,)``, what stands behind the last.
+        """
+        found = np.empty((ends.shape[0], ends.shape[1] + 2), np.intp)
+        found[:, 0], found[:, -1] = start, stop
+        bins = ends / self.width
+        bins += BINS - 0.5
+        np.ceil(bins, out=bins)
+        np.clip(bins, start[:, None], stop[:, None], out=bins)
+        found[:, 1:-1] = bins
+        return found
 
 
 def _squared_error(bins: _Bins, spec: QuantSpec, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The sum of ``(x - x̂)²`` over all values, in squared widths, for each candidate."""
     values, ends = _cells(spec, low, high)
-    edge = np.zeros((len(low), 1), np.intp)
-    cuts = np.concatenate([edge, bins.until(ends), edge + 2 * BINS], axis=1)
+    start = np.zeros(len(low), np.intp)
+    cuts = bins.cuts(ends, start, start + 2 * BINS)
     values /= bins.width
-    sums = values * values * np.diff(bins.total[cuts]) - 2 * values * np.diff(bins.first[cuts])
-    return np.asarray(bins.second[-1] + sums.sum(axis=1))
+    sums = values * np.diff(bins.total.take(cuts)) - 2 * np.diff(bins.first.take(cuts))
+    return np.asarray(bins.second[-1] + np.einsum("ij,ij->i", sums, values))
 
 
 def _divergence(bins: _Bins, spec: QuantSpec, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -171,34 +198,31 @@ def _divergence(bins: _Bins, spec: QuantSpec, low: np.ndarray, high: np.ndarray)
     # From the bin that holds the lower end to that of the upper one, both included.
     start = np.clip(np.floor(low / bins.width) + BINS, 0, 2 * BINS - 1).astype(np.intp)
     stop = np.clip(np.ceil(high / bins.width) + BINS, start + 1, 2 * BINS).astype(np.intp)
-    within = np.clip(bins.until(ends), start[:, None], stop[:, None])
-    cuts = np.concatenate([start[:, None], within, stop[:, None]], axis=1)
-    sums, occupied = np.diff(bins.total[cuts]), np.diff(bins.occupied[cuts])
+    cuts = bins.cuts(ends, start, stop)
+    sums, occupied = np.diff(bins.total.take(cuts)), np.diff(bins.occupied.take(cuts))
     everything = bins.total[-1]
     inside = bins.total[stop] - bins.total[start]
     if everything == 0:  # nothing but zeros
         return np.zeros(len(low))
     information = bins.information[stop] - bins.information[start]
-    moved = np.zeros_like(sums)
-    for ends_at, outside in ((start, bins.total[start]), (stop - 1, everything - bins.total[stop])):
-        cell = np.argmax(cuts[:, 1:] > ends_at[:, None], axis=1)
-        rows = np.arange(len(low))
+    moved = sums.copy()
+    rows = np.arange(len(low))
+    for last, outside in ((start, bins.total[start]), (stop - 1, everything - bins.total[stop])):
+        cell = np.count_nonzero(cuts[:, 1:] <= last[:, None], axis=1)
+        count = bins.counts[last]
         moved[rows, cell] += outside
-        count = bins.counts[ends_at]
         occupied[rows, cell] += (count == 0) & (outside > 0)
         information += _n_log_n(count + outside) - _n_log_n(count)
-    some = sums + moved > 0
-    mean = np.maximum(sums, SMOOTHING)[some] / occupied[some]
-    cross = np.zeros_like(sums)
-    cross[some] = (sums + moved)[some] * np.log(mean)
+    np.maximum(sums, SMOOTHING, out=sums)
+    sums /= np.maximum(occupied, 1, out=occupied)
+    cross = np.einsum("ij,ij->i", moved, np.log(sums, out=sums))
     return np.asarray(
-        (information - cross.sum(axis=1)) / everything
-        + np.log(np.maximum(inside, SMOOTHING) / everything)
+        (information - cross) / everything + np.log(np.maximum(inside, SMOOTHING) / everything)
     )
 
 
-def _search(score: Score, seen: Histogram, spec: QuantSpec, deepest: float) -> Range:
-    """The candidate with the lowest score: first one threshold for both signs, then each end."""
+def _search(score: Score, seen: Histogram, deepest: float, *, each_end: bool) -> Range:
+    """The candidate with the lowest score: one threshold for both signs, then ``each_end``."""
     lowest, highest = min(seen.low, 0.0), max(seen.high, 0.0)
     most = max(-lowest, highest)
     if most == 0:
@@ -209,21 +233,20 @@ def _search(score: Score, seen: Histogram, spec: QuantSpec, deepest: float) -> R
 
     part = _lowest(lambda parts: score(*both(parts)), deepest)
     low, high = (float(end) for end in both(np.array(part)))
-    if spec.symmetric or not low < 0 < high:
+    if not (each_end and low < 0 < high):
         return low, high
-    fixed, ends = np.array(high), np.array(low)
-    part = _lowest(lambda parts: score(ends * parts, np.broadcast_to(fixed, parts.shape)), 1 / 8)
-    low *= part
-    fixed, ends = np.array(low), np.array(high)
-    part = _lowest(lambda parts: score(np.broadcast_to(fixed, parts.shape), ends * parts), 1 / 8)
-    return low, high * part
+    low *= _lowest(lambda parts: score(low * parts, np.full(parts.size, high)), 1 / 8, 16)
+    high *= _lowest(lambda parts: score(np.full(parts.size, low), high * parts), 1 / 8, 16)
+    return low, high
 
 
-def _lowest(score: Callable[[np.ndarray], np.ndarray], deepest: float) -> float:
-    """The part of 1 with the lowest score; the largest of equals."""
-    parts = np.geomspace(1, deepest, 64)
+def _lowest(
+    score: Callable[[np.ndarray], np.ndarray], deepest: float, candidates: int = 48
+) -> float:
+    """The part of 1 with the lowest score, of ``candidates`` and then around the best of them."""
+    parts = deepest ** np.linspace(0, 1, candidates)
     best = int(np.argmin(score(parts)))
-    finer = np.linspace(parts[max(best - 1, 0)], parts[min(best + 1, parts.size - 1)], 33)
+    finer = np.linspace(parts[max(best - 1, 0)], parts[min(best + 1, parts.size - 1)], 11)
     finer = np.append(finer, parts[best])
     return float(finer[np.argmin(score(finer))])
 
@@ -233,7 +256,9 @@ def _cells(spec: QuantSpec, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarr
     params = parameters(low, high, dataclasses.replace(spec, granularity=PerTensor()))
     grid = spec.grid() - params.zero_point.astype(np.float64)[:, None]
     values = grid * params.scale.astype(np.float64)[:, None]
-    return values, (values[:, :-1] + values[:, 1:]) / 2
+    ends = values[:, :-1] + values[:, 1:]
+    ends /= 2
+    return values, ends
 
 
 def _end(counts: np.ndarray, outside: float) -> int:
@@ -248,5 +273,3 @@ def _sums(values: np.ndarray) -> np.ndarray:
 
 def _n_log_n(counts: np.ndarray) -> np.ndarray:
     return np.asarray(counts * np.log(np.maximum(counts, 1.0)))
-
-

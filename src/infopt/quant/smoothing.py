@@ -17,14 +17,14 @@ def smooth_factors(
     """What to divide each channel of the activations by, and multiply its weights by.
 
     Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language
-    Models" (arXiv:2211.10438): ``s = max|x|^α / max|w|^(1 - α)``. The product does not change; the
-    more α, the more of a channel's outliers move from the activations into the weights.
+    Models" (arXiv:2211.10438): ``s = max|x|^a / max|w|^(1 - a)``. The product does not change; the
+    larger ``a`` is, the more of a channel's outliers moves from the activations into the weights.
 
     Args:
         activations: ``(channels,)``: ``max|x|`` of each channel.
         weights: ``(channels,)``: ``max|w|`` of the weights that meet it, of all layers that read
             the activation together.
-        alpha: 0 to 1.
+        alpha: ``a``, 0 to 1.
 
     Returns:
         float32 ``(channels,)``; 1 where a channel or its weights are all 0.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -18,7 +17,8 @@ INTEGER_LIMITS = {
     ir.DataType.INT4: (-8, 7),
     ir.DataType.UINT4: (0, 15),
 }
-FLOAT_TYPES = (ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT4E2M1)
+LARGEST_FLOATS = {ir.DataType.FLOAT8E4M3FN: 448, ir.DataType.FLOAT4E2M1: 6}
+FLOAT_TYPES = tuple(LARGEST_FLOATS)
 SIGNED = (ir.DataType.INT8, ir.DataType.INT4, *FLOAT_TYPES)
 
 
@@ -66,7 +66,7 @@ class QuantSpec:
     def high(self) -> int:
         """The highest element: 127 for int8, 448 for float8e4m3fn, 6 for float4e2m1."""
         if self.is_float:
-            return int(ml_dtypes.finfo(self.numpy_dtype).max)
+            return LARGEST_FLOATS[self.dtype]
         return INTEGER_LIMITS[self.dtype][1]
 
     @property

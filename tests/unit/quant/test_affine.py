@@ -103,9 +103,7 @@ def test_ranges_are_covered_and_zero_is_an_element(
 
 @pytest.mark.parametrize("spec", SPECS, ids=name)
 @pytest.mark.parametrize("ends", [(-LARGE, LARGE), (0, LARGE), (-LARGE, 0), (-LARGE, 1)])
-def test_a_range_of_all_of_float32_stays_finite(
-    spec: QuantSpec, ends: tuple[float, float]
-) -> None:
+def test_a_range_of_all_of_float32_stays_finite(spec: QuantSpec, ends: tuple[float, float]) -> None:
     params = parameters(*ends, spec)
     back = fake_quantize(np.array(ends, np.float32), params, spec)
     assert np.isfinite(back).all()
@@ -118,7 +116,7 @@ def test_a_symmetric_scale_uses_the_step_below() -> None:
     assert parameters(-8, 7, QuantSpec(DataType.INT4, narrow=True)).scale == np.float32(8 / 7)
     assert parameters(-7, 7, QuantSpec(DataType.INT4)).scale == 1
     assert parameters(-128, 0, QuantSpec(DataType.UINT8)) == Parameters(
-        np.float32(1)[()] * np.ones((), np.float32), np.array(128, np.uint8)
+        np.array(1, np.float32), np.array(128, np.uint8)
     )
 
 

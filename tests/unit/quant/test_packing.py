@@ -25,7 +25,8 @@ def test_packing_loses_nothing(bits: int, size: int, *, signed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "proto"), [(DataType.INT4, onnx.TensorProto.INT4), (DataType.UINT4, onnx.TensorProto.UINT4)]
+    ("dtype", "proto"),
+    [(DataType.INT4, onnx.TensorProto.INT4), (DataType.UINT4, onnx.TensorProto.UINT4)],
 )
 def test_the_bytes_are_those_of_onnx(dtype: DataType, proto: int) -> None:
     spec = QuantSpec(dtype)
@@ -40,7 +41,8 @@ def test_the_bytes_are_those_of_onnx(dtype: DataType, proto: int) -> None:
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("dtype", [DataType.INT4, DataType.UINT4, DataType.INT8, DataType.UINT8])
 @pytest.mark.parametrize(
-    ("shape", "block"), [((24, 128), 32), ((5, 96), 16), ((8, 100), 32), ((3, 40), 128), ((1, 16), 16)]
+    ("shape", "block"),
+    [((24, 128), 32), ((5, 96), 16), ((8, 100), 32), ((3, 40), 128), ((1, 16), 16)],
 )
 def test_matmul_nbits_multiplies_by_the_dequantized_weight(
     shape: tuple[int, int], block: int, dtype: DataType, *, symmetric: bool
@@ -59,7 +61,11 @@ def test_matmul_nbits_multiplies_by_the_dequantized_weight(
 
 
 def test_forms_that_the_operator_does_not_have() -> None:
-    q, scale, zero = np.zeros((4, 64), np.uint8), np.ones((4, 2), np.float32), np.zeros((4, 2), np.uint8)
+    q, scale, zero = (
+        np.zeros((4, 64), np.uint8),
+        np.ones((4, 2), np.float32),
+        np.zeros((4, 2), np.uint8),
+    )
     with pytest.raises(QuantizationError, match="3 bits"):
         pack_matmul_nbits(q, scale, zero, bits=3, block=32)
     with pytest.raises(QuantizationError, match="power of two of at least 16, not 48"):

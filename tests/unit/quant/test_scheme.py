@@ -1,12 +1,21 @@
+import doctest
+
 import pytest
 from onnx_ir import DataType
 
 from infopt.errors import QuantizationError
+from infopt.quant import scheme
 from infopt.quant.granularity import PerAxis
 from infopt.quant.scheme import QuantScheme
 from infopt.quant.spec import QuantSpec
 
 INT8 = QuantSpec(DataType.INT8)
+
+
+def test_the_examples_hold() -> None:
+    found = doctest.testmod(scheme)
+    assert found.attempted >= 4
+    assert not found.failed
 
 
 def test_schemes_are_values() -> None:

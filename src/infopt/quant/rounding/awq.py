@@ -27,13 +27,13 @@ def awq(
     *,
     clip: bool = True,
 ) -> RoundedWeight:
-    """Scale the columns by ``s = mean|x|^α``, round to nearest, and divide the inputs by ``s``.
+    """Scale the columns by ``s = mean|x|^a``, round to nearest, and divide the inputs by ``s``.
 
     Lin et al., "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration"
-    (arXiv:2306.00978): α is the one of a grid with the least error of the outputs, which the
+    (arXiv:2306.00978): ``a`` is the one of a grid with the least error of the outputs, which the
     second moment tells without running the layer. Then each scale's range is clipped where that
-    lessens the error further. α = 0 and no clipping are among what is tried, so the result is no
-    worse than rounding to nearest.
+    lessens the error further. ``a = 0`` and no clipping are among what is tried, so the result is
+    no worse than rounding to nearest.
 
     The result's ``input_scale`` is ``s``: fold ``1 / s`` into what produces the inputs (a
     normalization's weights, the layer before), or divide the inputs. To go on with GPTQ, give it
@@ -75,7 +75,7 @@ def awq(
 def search_scale(
     weight: np.ndarray, moment: np.ndarray, magnitude: np.ndarray, spec: QuantSpec
 ) -> np.ndarray:
-    """float32 ``(in,)``: the best of ``magnitude^α``, normalized so that its ends multiply to 1."""
+    """float32 ``(in,)``: the best of ``magnitude^a``, normalized so that its ends multiply to 1."""
     rows = weight[:: -(-weight.shape[0] // ROWS)]
     positive = magnitude[magnitude > 0]
     if not positive.size:

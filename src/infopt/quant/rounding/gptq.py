@@ -36,9 +36,9 @@ def gptq(
 
     Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
     Transformers" (arXiv:2210.17323): with ``H⁻¹ = UᵀU`` and ``U`` upper triangular, the error
-    ``e = (w - ŵ) / U[j, j]`` of column ``j`` is made good by ``W[:, k] -= e · U[j, k]``. The updates
-    are lazy, by halves: the columns of a half are brought up to date when the other one is done,
-    by one product. A scale is taken when its columns are up to date.
+    ``e = (w - ŵ) / U[j, j]`` of column ``j`` is made good by ``W[:, k] -= e · U[j, k]``. The
+    updates are lazy, by halves: the columns of a half are brought up to date when the other one is
+    done, by one product. A scale is taken when its columns are up to date.
 
     Args:
         weight: ``(out, in)``, finite.
@@ -99,7 +99,7 @@ def inverse_factor(moment: np.ndarray, damping: float) -> np.ndarray:
                 ) from None
             damping = max(10 * damping, 1e-6)
     inverse = np.linalg.inv(root) / np.sqrt(mean)
-    return np.triu(inverse).astype(np.float32)
+    return np.asarray(np.triu(inverse).astype(np.float32))
 
 
 @dataclasses.dataclass

@@ -18,9 +18,7 @@ BETA, GROWTH = 10.0, 1.01
 errors are in steps here, so that they mean the same for weights of any size."""
 
 
-def hqq(
-    weight: np.ndarray, spec: QuantSpec, *, moment: np.ndarray | None = None
-) -> RoundedWeight:
+def hqq(weight: np.ndarray, spec: QuantSpec, *, moment: np.ndarray | None = None) -> RoundedWeight:
     """Minimize ``Σ|W - Ŵ|^0.7`` over scales and zero points.
 
     Badri & Shaji, "Half-Quadratic Quantization of Large Machine Learning Models" (Mobius Labs,
@@ -80,7 +78,7 @@ def _shrink(error: np.ndarray, beta: float) -> np.ndarray:
     size = np.abs(error)
     with np.errstate(divide="ignore"):
         taken = size ** (NORM - 1) / np.float32(beta)
-    return np.sign(error) * np.maximum(size - taken, np.float32(0))
+    return np.asarray(np.sign(error) * np.maximum(size - taken, np.float32(0)))
 
 
 def _fit(

@@ -6,8 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from infopt.quant.affine import Parameters, dequantize, fake_quantize, parameters, quantize
-from infopt.quant.affine import weight_range
+from infopt.quant.affine import (
+    Parameters,
+    dequantize,
+    fake_quantize,
+    parameters,
+    quantize,
+    weight_range,
+)
 from infopt.quant.rounding.weight import RoundedWeight, checked, output_error
 from infopt.quant.spec import QuantSpec
 
@@ -64,7 +70,6 @@ def clipped_parameters(
         spec: What to quantize to.
         importance: ``(in,)``; ``None`` for equal ones.
     """
-
     weights = None
     if importance is not None:
         weights = (importance / (importance.max(initial=0) or 1)).astype(np.float32)

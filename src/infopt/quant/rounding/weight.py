@@ -36,7 +36,7 @@ class RoundedWeight:
         """float32 ``(out, in)``: Ŵ, what stands for the original weight."""
         if self.input_scale is None:
             return self.dequantized()
-        return self.dequantized() / self.input_scale
+        return np.asarray(self.dequantized() / self.input_scale)
 
 
 def output_error(difference: np.ndarray, moment: np.ndarray | None) -> float:
@@ -71,6 +71,8 @@ def checked(weight: np.ndarray, moment: np.ndarray | None, spec: QuantSpec) -> n
     if weight.ndim != 2:
         raise QuantizationError(f"a weight (out, in) expected, got shape {list(weight.shape)}")
     row_blocks(spec, weight.shape[1])
+    with np.errstate(over="ignore"):
+        weight = weight.astype(np.float32, copy=False)
     if not np.isfinite(weight).all():
         raise QuantizationError("the weight holds NaN or infinite values; it cannot be quantized")
     if moment is not None:
@@ -82,4 +84,4 @@ def checked(weight: np.ndarray, moment: np.ndarray | None, spec: QuantSpec) -> n
             )
         if not np.isfinite(moment).all():
             raise QuantizationError("the second moment holds NaN or infinite values")
-    return weight.astype(np.float32, copy=False)
+    return weight

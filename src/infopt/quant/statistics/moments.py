@@ -87,9 +87,7 @@ class SecondMoment:
             QuantizationError: It has another number of features.
         """
         if other.features != self.features:
-            raise QuantizationError(
-                f"{other.features} and {self.features} features do not merge"
-            )
+            raise QuantizationError(f"{other.features} and {self.features} features do not merge")
         self._sum += other._sum
         self._rows += other._rows
         self._nonfinite += other._nonfinite

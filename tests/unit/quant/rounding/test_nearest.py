@@ -11,23 +11,30 @@ from tests.support.activations import layer
 LAYER = layer(64, 256, 1024)
 
 
-@pytest.mark.parametrize("groups", [PerTensor(), PerAxis(0), PerBlock(1, 32), PerBlock(1, 100)], ids=str)
+@pytest.mark.parametrize(
+    "groups", [PerTensor(), PerAxis(0), PerBlock(1, 32), PerBlock(1, 100)], ids=str
+)
 def test_it_is_quantize_with_the_ranges_of_the_groups(groups: Granularity) -> None:
     spec = QuantSpec(DataType.INT4, groups)
     params = parameters(*weight_range(LAYER.weight, groups), spec)
     found = round_to_nearest(LAYER.weight, spec)
     assert np.array_equal(found.effective(), fake_quantize(LAYER.weight, params, spec))
     assert found.error == found.nearest_error
-    assert found.error == pytest.approx(np.sum((LAYER.weight - found.effective()) ** 2, dtype=float))
+    assert found.error == pytest.approx(
+        np.sum((LAYER.weight - found.effective()) ** 2, dtype=float)
+    )
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("groups", [PerTensor(), PerAxis(0), PerBlock(1, 32), PerBlock(1, 100)], ids=str)
+@pytest.mark.parametrize(
+    "groups", [PerTensor(), PerAxis(0), PerBlock(1, 32), PerBlock(1, 100)], ids=str
+)
 def test_a_search_lessens_the_error_of_every_group(groups: Granularity, *, symmetric: bool) -> None:
     spec = QuantSpec(DataType.INT4, groups, symmetric)
     plain, searched = (round_to_nearest(LAYER.weight, spec, search=s) for s in (False, True))
     errors = [
-        groups.reduce((LAYER.weight - found.effective()) ** 2, np.add) for found in (plain, searched)
+        groups.reduce((LAYER.weight - found.effective()) ** 2, np.add)
+        for found in (plain, searched)
     ]
     assert (errors[1] <= errors[0] * (1 + 1e-6)).all()
     assert searched.error < 0.96 * plain.error

@@ -106,7 +106,13 @@ def test_odd_inputs(name: str, groups: Granularity) -> None:
     some_dead = SMALL.moment.copy()
     some_dead[[3, 17]] = 0
     some_dead[:, [3, 17]] = 0
-    for moment in (np.zeros((64, 64)), rank_one, some_dead, SMALL.moment * 1e30, SMALL.moment * 1e-30):
+    for moment in (
+        np.zeros((64, 64)),
+        rank_one,
+        some_dead,
+        SMALL.moment * 1e30,
+        SMALL.moment * 1e-30,
+    ):
         found = WAYS[name](weight, moment, spec)
         assert np.isfinite(found.effective()).all()
         assert found.error <= found.nearest_error * (1 + 1e-9) or name in ("nearest-search", "hqq")

@@ -18,12 +18,16 @@ def of(axis: int, *batches: np.ndarray) -> ChannelStatistics:
 
 
 def same(a: ChannelStatistics, b: ChannelStatistics) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(a.state().values(), b.state().values(), strict=True))
+    return all(
+        np.array_equal(x, y) for x, y in zip(a.state().values(), b.state().values(), strict=True)
+    )
 
 
 @settings(deadline=None)
 @given(
-    values=arrays.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)), elements=st.floats(width=32)),
+    values=arrays.arrays(
+        np.float32, st.tuples(st.integers(1, 12), st.just(3)), elements=st.floats(width=32)
+    ),
     data=st.data(),
 )
 def test_only_the_multiset_of_values_counts(values: np.ndarray, data: st.DataObject) -> None:
@@ -60,7 +64,9 @@ def test_four_shards_are_one_pass_and_batches_do_not_matter() -> None:
     np.testing.assert_allclose(whole.mean_magnitude, means, rtol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(5, 3, 40, 41), (2, 300, 13, 13), (9000, 2), (1, 70000), (70000, 1), (3,)])
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 40, 41), (2, 300, 13, 13), (9000, 2), (1, 70000), (70000, 1), (3,)]
+)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_every_shape_and_axis(shape: tuple[int, ...], axis: int) -> None:
     if axis >= len(shape):
