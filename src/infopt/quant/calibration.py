@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from infopt.errors import CalibrationError
-from infopt.quant.statistics import ChannelStatistics, Histogram, SecondMoment
+from infopt.quant.statistics.channels import ChannelStatistics
+from infopt.quant.statistics.histogram import Histogram
+from infopt.quant.statistics.moments import SecondMoment
 
 FORMAT = "infopt-calibration"
 VERSION = 1
