@@ -32,12 +32,14 @@ from infopt.passes.fusion.fuse_swish import FuseSwish
 from infopt.passes.fusion.pack_projections import PackProjections
 from infopt.passes.fusion.sink_reshapes import SinkReshapes
 from infopt.passes.legalization.expand_operators import ExpandOperators
+from infopt.passes.legalization.lower_block_products import LowerBlockProducts
 from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
 from infopt.passes.legalization.lower_swish import LowerSwish
 from infopt.passes.legalization.sink_biases import SinkBiases
 from infopt.passes.legalization.unpack_projections import UnpackProjections
 from infopt.passes.quantization.quantize_static import QuantizeStatic
+from infopt.passes.quantization.quantize_weights import QuantizeWeights
 
 _ALL: tuple[type[Pass], ...] = (
     InlineFunctions,
@@ -60,6 +62,7 @@ _ALL: tuple[type[Pass], ...] = (
     SinkBiases,
     UnpackProjections,
     LowerGemm,
+    LowerBlockProducts,
     LowerGroupNormalization,
     LowerSwish,
     ExpandOperators,
@@ -75,6 +78,7 @@ _ALL: tuple[type[Pass], ...] = (
     FuseChannelAffine,
     FusePad,
     QuantizeStatic,
+    QuantizeWeights,
 )
 
 PASSES: dict[str, type[Pass]] = {a_pass.name: a_pass for a_pass in _ALL}
