@@ -50,7 +50,13 @@ EXAMPLES = (
     "--precision",
     default="fp32",
     show_default=True,
-    help="What the engine computes in: fp32 leaves every type as it is; int8 needs --data.",
+    help="What the engine computes in: fp32 leaves every type as it is; int8 needs --data; int4 "
+    "stores the weights of linear layers in 4 bits, with --data more exactly.",
+)
+@click.option(
+    "--scheme",
+    metavar="OPTIONS",
+    help="How to quantize, as in block=128,algorithm=awq.  [default: the target's preset]",
 )
 @shape_option
 @data_option
@@ -99,6 +105,7 @@ def command(
     shapes: tuple[str, ...],
     data: str | None,
     pipeline: str | None,
+    scheme: str | None,
     verify: bool,
     bench: bool | None,
     tolerance: float | None,
@@ -130,6 +137,7 @@ def command(
             target=target,
             precision=precision,
             pipeline=pipeline,
+            scheme=scheme,
             shapes=shapes,
             data=data,
             verify=verify,

@@ -15,6 +15,7 @@ from infopt.passes.base import Pass
 from infopt.passes.cleanup.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
 from infopt.passes.legalization.expand_operators import ExpandOperators
+from infopt.passes.legalization.lower_block_products import LowerBlockProducts
 from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
 from infopt.passes.legalization.lower_swish import LowerSwish
@@ -47,6 +48,14 @@ CHOICES = (
     Choice(_CPU, "bias of keys", "no bias", SinkBiases()),
     # Gemm writes its bias into the result on one core first; and ONNX Runtime makes one of the two.
     Choice(_CPU, "linear layer", "MatMul, Add", LowerGemm(), disabled="MatMulAddFusion"),
+    # The weights would be written out as floats in each run. With integers it is several times as
+    # fast as with floats when there are many rows, and no slower when there are few.
+    Choice(
+        _CPU,
+        "linear layer in blocks",
+        "MatMulNBits, level 4",
+        LowerBlockProducts(accuracy_level=4),
+    ),
     # It has no kernel for GroupNormalization and runs it as its parts.
     Choice(_CPU, "group normalization", "InstanceNormalization", LowerGroupNormalization()),
     Choice(_CPU, "swish", "QuickGelu", LowerSwish()),

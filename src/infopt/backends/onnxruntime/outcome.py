@@ -45,12 +45,19 @@ def outcome(model_file: Path, without: Sequence[str]) -> Outcome:
 def _read(model: ir.Model) -> Outcome:
     kernels: Counter[str] = Counter()
     floating: list[str] = []
+    rounding = 0
     for node in queries.nodes(model):
         kernels[node.op_type] += 1
+        rounding += node.op_type == "MatMulNBits" and _rounds(node)
         if node.op_type in _FLOATING and _reads_integers(node):
             floating.append(node.name or node.op_type)
     integer = sum(count for name, count in kernels.items() if name in INTEGER)
-    return Outcome(dict(kernels.most_common()), integer, tuple(floating))
+    return Outcome(dict(kernels.most_common()), integer, tuple(floating), rounding)
+
+
+def _rounds(node: ir.Node) -> bool:
+    """Whether a product with weights in blocks multiplies integers, not floats."""
+    return queries.attribute(node, "accuracy_level", 0) == 4
 
 
 def _reads_integers(node: ir.Node) -> bool:

@@ -24,7 +24,7 @@ _BITS = {
     ir.DataType.INT8: 8,
     ir.DataType.UINT8: 8,
 }
-_ROOM = 1 << 24
+_ROOM = 1 << 20
 """Elements packed at once: what that takes beside the result does not grow with the weight."""
 
 

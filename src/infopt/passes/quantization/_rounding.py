@@ -19,9 +19,9 @@ from infopt.quant.spec import QuantSpec
 ALGORITHMS = ("nearest", "hqq", "gptq", "awq")
 OBSERVING = ("gptq", "awq")
 """Those that need to know the inputs of a layer."""
-ROOM = 1 << 24
-"""Elements rounded at once where rows are independent: what that takes, some ten times as many
-bytes of scratch memory as this, does not grow with the weight."""
+ROOM = 1 << 20
+"""Elements rounded at once where rows are independent: scratch memory, some ten times as many
+floats as this, does not grow with the weight, and fits the caches of a processor."""
 
 
 def spec_of(bits: int, block: int, *, symmetric: bool) -> QuantSpec:

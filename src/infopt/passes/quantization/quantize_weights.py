@@ -27,6 +27,7 @@ from infopt.quant.spec import QuantSpec
 
 _OPERATORS = ("MatMul", "Gemm")
 _SCALES = "input-scales"
+_READS_TOO = "it reads the weights of a product, too, and goes on reading them as floats"
 
 
 _Key = tuple[ir.Value, int, int, ir.Value | None]
@@ -117,7 +118,7 @@ class QuantizeWeights(Pass):
                 if journal.permits(self.name, found.node):
                     others = self._quantize(found, observed, Writer(editor), written)
                     for other in others:
-                        journal.refuse(self.name, other, "it reads the weights of a product, too")
+                        journal.refuse(self.name, other, _READS_TOO)
 
     @property
     def _spec(self) -> QuantSpec:
