@@ -11,6 +11,7 @@ from infopt.errors import PipelineError
 from infopt.ir import queries
 from infopt.ir.shapes import infer_shapes
 from infopt.passes.legalization.lower_block_products import LowerBlockProducts
+from infopt.passes.matching import input_at
 from infopt.passes.quantization.quantize_weights import QuantizeWeights
 from tests.support.models import feeds, run
 
@@ -55,7 +56,7 @@ def test_the_same_numbers(bits: int, block: int, body: str, *, symmetric: bool) 
     assert LowerBlockProducts().call(lowered).modified
     assert set(queries.count_operators(lowered)) == {"com.microsoft::MatMulNBits"}
     (node,) = lowered.graph
-    assert (node.inputs[3] is None) == symmetric
+    assert (input_at(node, 3) is None) == symmetric
     (right,), (found,) = run(model, feeds(model)), run(lowered, feeds(model))
     np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-5 * float(np.abs(right).max()))
 

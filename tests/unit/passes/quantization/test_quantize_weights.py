@@ -62,7 +62,7 @@ def noise(model: ir.Model, other: ir.Model) -> float:
 
 @pytest.mark.parametrize("algorithm", ["nearest", "hqq", "gptq", "awq"])
 @pytest.mark.parametrize("block", [16, 48, 128])
-@pytest.mark.parametrize(("bits", "most"), [(4, 0.03), (8, 2e-4)])
+@pytest.mark.parametrize(("bits", "most"), [(4, 0.06), (8, 2e-4)])
 def test_every_way_is_close(algorithm: str, block: int, bits: int, most: float) -> None:
     body = "h = MatMul(x, w) r = Relu(h) y = Gemm <transB = 1> (r, v, b)"
     model = build(body, {"w": SQUARE, "v": SQUARE, "b": (K,)})
