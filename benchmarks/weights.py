@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import os
 import sys
 import tempfile
@@ -63,26 +65,15 @@ class Subject:
     """Samples to calibrate on, and others to compare on; it gets the cache of data."""
 
 
-def perceptron(directory: Path) -> Path:
-    """A classifier 128 → 256 → 256 → 10, trained for some seconds on :func:`clusters`."""
-    import torch
+SIZES = (128, 256, 256, 10)
 
-    torch.manual_seed(0)
-    x, labels = (torch.from_numpy(array) for array in clusters(4096, 0))
-    sizes = ((128, 256), (256, 256), (256, 10))
-    layers: list[torch.nn.Module] = [torch.nn.Linear(*size) for size in sizes]
-    network = torch.nn.Sequential(
-        layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2]
-    )
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    for _ in range(150):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(x), labels).backward()
-        optimizer.step()
-    tensors, value, nodes = [], "x", []
-    for number, layer in enumerate(layers):
-        for kind, parameter in layer.named_parameters():
-            array = parameter.detach().numpy()
+
+def perceptron(directory: Path) -> Path:
+    """A classifier 128 → 256 → 256 → 10 with Relu, trained for a second on :func:`clusters`."""
+    layers = trained(*clusters(4096, 0), steps=100)
+    tensors, nodes, value = [], [], "x"
+    for number, (weight, bias) in enumerate(layers):
+        for kind, array in (("weight", weight), ("bias", bias)):
             tensors.append(onnx.numpy_helper.from_array(array, f"{kind}{number}"))
         inputs = [value, f"weight{number}", f"bias{number}"]
         nodes.append(onnx.helper.make_node("Gemm", inputs, [f"sum{number}"], transB=1))
@@ -92,12 +83,56 @@ def perceptron(directory: Path) -> Path:
             value = f"relu{number}"
     ends = [
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size])
-        for name, size in (("x", 128), (value, 10))
+        for name, size in (("x", SIZES[0]), (value, SIZES[-1]))
     ]
     graph = onnx.helper.make_graph(nodes, "perceptron", ends[:1], ends[1:], tensors)
-    imports = [onnx.helper.make_opsetid("", 20)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=imports, ir_version=9), directory / "m.onnx")
-    return directory / "m.onnx"
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9
+    )
+    onnx.save(model, directory / "perceptron.onnx")
+    return directory / "perceptron.onnx"
+
+
+def trained(
+    points: np.ndarray, labels: np.ndarray, steps: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights ``(out, in)`` and biases after so many steps of Adam on batches of 128."""
+    rng = np.random.default_rng(0)
+    layers = []
+    for inputs, outputs in itertools.pairwise(SIZES):
+        weight = rng.normal(0, math.sqrt(2 / inputs), (outputs, inputs)).astype(np.float32)
+        layers.append((weight, np.zeros(outputs, np.float32)))
+    parameters = [array for layer in layers for array in layer]
+    means, squares = ([np.zeros_like(array) for array in parameters] for _ in range(2))
+    for step in range(1, steps + 1):
+        batch = rng.integers(0, len(points), 128)
+        for array, slope, mean, square in zip(
+            parameters, _slopes(layers, points[batch], labels[batch]), means, squares, strict=True
+        ):
+            mean += 0.1 * (slope - mean)
+            square += 0.001 * (slope**2 - square)
+            size = np.sqrt(square / (1 - 0.999**step)) + 1e-8
+            array -= 3e-3 * (mean / (1 - 0.9**step)) / size
+    return layers
+
+
+def _slopes(
+    layers: Sequence[tuple[np.ndarray, np.ndarray]], points: np.ndarray, labels: np.ndarray
+) -> list[np.ndarray]:
+    """The gradient of the cross entropy, for each weight and bias in turn."""
+    read = [points]
+    for weight, bias in layers:
+        read.append(np.maximum(read[-1] @ weight.T + bias, 0))
+    scores = read[-2] @ layers[-1][0].T + layers[-1][1]
+    chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+    back = chances / chances.sum(axis=1, keepdims=True)
+    back[np.arange(len(labels)), labels] -= 1
+    back /= len(labels)
+    found: list[np.ndarray] = []
+    for number in reversed(range(len(layers))):
+        found = [back.T @ read[number], back.sum(axis=0), *found]
+        back = (back @ layers[number][0]) * (read[number] > 0)
+    return found
 
 
 def clusters(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
