@@ -31,7 +31,8 @@ def plan(value: ir.Value, readers: Collection[ir.Node]) -> Plan | str:
 
     Normalizations have weights and biases, linear layers output channels, quantized or not.
     Between them and ``value`` there may be biases, Relu (which commutes with a positive factor),
-    a gate (one of two factors is enough) and attention, whose result is a mean of its values.
+    a gate (one of two factors is enough), reshapes that keep the channels, and attention, whose
+    result is a mean of its values.
 
     Args:
         value: What is to be divided.
@@ -40,8 +41,11 @@ def plan(value: ir.Value, readers: Collection[ir.Node]) -> Plan | str:
     outside = next((use.node for use in value.uses() if use.node not in readers), None)
     if outside is not None:
         return f"{outside.op_type} {outside.name!r} reads it, too"
+    if any(list(reader.inputs).count(value) > 1 for reader in readers):
+        return "it is read twice"
     node = value.producer()
-    if value.is_graph_output() or node is None or any(use.graph is not node.graph for use in readers):
+    inside = node is not None and all(reader.graph is node.graph for reader in readers)
+    if node is None or not inside or value.is_graph_output():
         return "it comes from, or goes, where it cannot be divided"
     if len(node.outputs) > 1 and any(other.uses() for other in node.outputs if other is not value):
         return f"{node.op_type} {node.name!r} has other results, too"
@@ -136,8 +140,7 @@ def _factor(node: ir.Node, channels: int) -> Plan | str:
         if value is None:
             continue
         constant = queries.constant_tensor(value) is not None
-        squared = list(node.inputs).count(value) > 1
-        if squared or (not constant and _channels(value) != channels):
+        if not constant and _channels(value) != channels:
             continue
         found = _vectors(node, (index,), channels) if constant else plan(value, (node,))
         if not isinstance(found, str):
@@ -148,7 +151,8 @@ def _factor(node: ir.Node, channels: int) -> Plan | str:
 
 def _through(node: ir.Node, channels: int) -> Plan | str:
     value = node.inputs[0]
-    assert value is not None
+    if value is None or _channels(value) != channels:
+        return f"{node.op_type} {node.name!r} does not keep the channels"
     return plan(value, (node,))
 
 
@@ -159,8 +163,7 @@ def _attention(node: ir.Node, channels: int) -> Plan | str:
         return f"Attention {node.name!r} reads the same values in several heads"
     if input_at(node, 4) is not None or input_at(node, 5) is not None:
         return f"Attention {node.name!r} reads values of an earlier call, too"
-    if values is None or list(node.inputs).count(values) > 1:
-        return f"Attention {node.name!r} reads its values as something else, too"
+    assert values is not None
     return plan(values, (node,))
 
 
@@ -177,5 +180,6 @@ _PRODUCERS = {
     "Add": _bias,
     "Mul": _factor,
     "Relu": _through,
+    "Reshape": _through,
     "Attention": _attention,
 }

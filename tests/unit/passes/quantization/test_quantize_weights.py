@@ -126,9 +126,10 @@ def test_scales_of_inputs_go_into_a_normalization() -> None:
             "m = Mul(x, g) y = MatMul(m, v)", {"g": (K,), "v": SQUARE}, id="scaled channels"
         ),
         pytest.param(
-            """one = Constant <value_ints = [0]> () u = Unsqueeze(x, one)
+            """one = Constant <value_ints = [0]> () flat = Constant <value_ints = [16, 64]> ()
+            u = Unsqueeze(x, one)
             h = MatMul(u, w) a = Attention <q_num_heads = 4, kv_num_heads = 4> (u, u, h)
-            m = MatMul(a, v) y = Squeeze(m, one)""",
+            r = Reshape(a, flat) y = MatMul(r, v)""",
             {"w": SQUARE, "v": SQUARE},
             id="values of attention",
         ),
@@ -158,7 +159,15 @@ def test_the_division_is_exact(body: str, shapes: Mapping[str, tuple[int, ...]])
         (
             "h = MatMul(x, v) m = Mul(h, h) y = MatMul(m, w)",
             {"w": SQUARE, "v": SQUARE},
-            "has no factor",
+            "it is read twice",
+        ),
+        ("r = MatMul(x, v) y = Gemm(r, w, r)", {"w": SQUARE, "v": SQUARE}, "it is read twice"),
+        (
+            "half = Constant <value_ints = [32, 32]> () whole = Constant <value_ints = [16, 64]> () "
+            "h = MatMul(x, v) a = Reshape(h, half) s = Relu(a) r = Reshape(s, whole) "
+            "y = MatMul(r, w)",
+            {"w": SQUARE, "v": SQUARE},
+            "Reshape '' does not keep the channels",
         ),
         ("a = Add(x, x) y = MatMul(a, w)", {"w": SQUARE}, "of two values"),
         ("n = LayerNormalization <axis = 0> (x, g) y = MatMul(n, w)", {"g": (16, K), "w": SQUARE},
