@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -162,7 +163,7 @@ def _points(_: Path) -> tuple[list[Feeds], list[Feeds]]:
 def _sentences(cache: Path) -> tuple[list[Feeds], list[Feeds]]:
     """200 tweets to calibrate on, 200 others to compare on: by turns, 10 apart."""
     texts, _ = data.sentences("tweets", cache)
-    samples = data.tokens(texts[: 4000 : 10], models.minilm(), 64)
+    samples = data.tokens(texts[:4000:10], models.minilm(), 64)
     return samples[::2], samples[1::2]
 
 
@@ -231,8 +232,8 @@ def rows(
             speed = 0.0
             if seconds:
                 calls = {
-                    "fp32": lambda: fp32(unseen[0]),
-                    "int4": lambda session=session: session(unseen[0]),
+                    "fp32": functools.partial(fp32, unseen[0]),
+                    "int4": functools.partial(session, unseen[0]),
                 }
                 speed = interleave(calls, seconds=seconds).ratio("int4").value
             found.append(
@@ -342,7 +343,12 @@ def main(cache: Path, built: Path, output: Path, seconds: float, *, large: bool)
         size = sum(file.stat().st_size for file in model.parent.glob(f"{model.stem}.*"))
         with tempfile.TemporaryDirectory(dir=built) as room:
             peak, took, written = memory(model, Path(room))
-        row = [f"{size / GB:.2f} GB", f"{peak / GB:.2f} GB", f"{written / GB:.2f} GB", f"{took:.0f} s"]
+        row = [
+            f"{size / GB:.2f} GB",
+            f"{peak / GB:.2f} GB",
+            f"{written / GB:.2f} GB",
+            f"{took:.0f} s",
+        ]
         tables.append(("A large model", ["Model", "Memory", "Written", "Time"], [row]))
         results["large"] = {"bytes": size, "peak": peak, "written": written, "seconds": took}
         if size < LEAST_SIZE or peak > MOST_MEMORY:

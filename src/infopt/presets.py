@@ -126,8 +126,7 @@ def _overridden(
                 f"known: {', '.join(known)}"
             )
     return tuple(
-        _with(step, scheme) if isinstance(step, Pass) and step in coarse else step
-        for step in steps
+        _with(step, scheme) if isinstance(step, Pass) and step in coarse else step for step in steps
     )
 
 

@@ -191,9 +191,7 @@ def test_weights_of_four_bits(infopt: Run, model: Path, tmp_path: Path) -> None:
     result = infopt(*common, "smallest=0,algorithm=nearest", columns=120)
     assert result.exit_code == 0, result.stderr
     report = " ".join(result.stdout.split())
-    assert (
-        "2 of 2 quantized products run on integers; 2 round their inputs to 8 bits" in report
-    )
+    assert "2 of 2 quantized products run on integers; 2 round their inputs to 8 bits" in report
     assert "quantize-weights{smallest=0}" in open_engine(output).manifest.pipeline
     refused = infopt(*common, "blok=64")
     assert refused.exit_code == 2

@@ -41,7 +41,7 @@ def test_data_is_looked_at_where_there_is_some() -> None:
 
 
 def test_an_option_that_no_pass_has() -> None:
-    with pytest.raises(UsageError, match="no option 'blocks'; did you mean 'block'.*known: acc"):
+    with pytest.raises(UsageError, match=r"no option 'blocks'; did you mean 'block'.*known: acc"):
         preset(CPU, "int4", scheme={"blocks": "128"})
     with pytest.raises(UsageError, match="fp32 has no scheme"):
         preset(CPU, "fp32", scheme={"block": "128"})

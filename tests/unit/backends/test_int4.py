@@ -28,9 +28,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[weights.Row]:
 
 @pytest.mark.parametrize("block", weights.BLOCKS)
 @pytest.mark.parametrize("way", ["gptq", "awq"])
-def test_data_cuts_the_error_of_rounding(
-    rows: list[weights.Row], way: str, block: int
-) -> None:
+def test_data_cuts_the_error_of_rounding(rows: list[weights.Row], way: str, block: int) -> None:
     assert weights.left_of_nearest(rows)[way, block] < weights.LIMIT
 
 

@@ -73,7 +73,8 @@ class LowerBlockProducts(Rewrite):
         weights = read.inputs[0]
         if any(v is not None and queries.constant_tensor(v) is None for v in read.inputs):
             return Miss(RULE, "its weights or their scales are computed at run time")
-        if weights is None or weights.dtype not in _BITS:
+        bits = None if weights is None or weights.dtype is None else _BITS.get(weights.dtype)
+        if bits is None:
             return Miss(RULE, "its weights are neither of 4 nor of 8 bits")
         if block < 16 or block & (block - 1):
             return Miss(RULE, f"its blocks of {block} are no power of two of at least 16")
@@ -96,7 +97,7 @@ class LowerBlockProducts(Rewrite):
                 like=last if rest is None else node.outputs[0],
                 K=shape[axis],
                 N=shape[1 - axis],
-                bits=_BITS[weights.dtype],
+                bits=bits,
                 block_size=block,
                 accuracy_level=self.accuracy_level,
             )
@@ -131,13 +132,15 @@ def _is_bias(value: ir.Value, columns: int) -> bool:
 
 
 def _pack(read: ir.Node, axis: int, block: int) -> tuple[PackedWeight, bool]:
-    """What a DequantizeLinear reads as the operator takes it; whether zero points go without saying.
+    """What a DequantizeLinear reads as the operator takes it; whether zero points may be left out.
 
-    They do in the middle of the range.
+    They may where all of them lie in the middle of the range.
     """
     weights, scale = (queries.constant(value) for value in read.inputs[:2])
     zero = queries.constant(input_at(read, 2))
-    assert weights is not None and scale is not None and read.inputs[0] is not None
+    assert weights is not None
+    assert scale is not None
+    assert read.inputs[0] is not None
     kind = read.inputs[0].dtype
     assert kind is not None
     bits = _BITS[kind]

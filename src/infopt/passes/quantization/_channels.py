@@ -67,7 +67,8 @@ def divide(found: Plan, scale: np.ndarray, editor: Editor) -> None:
     for constant in found:
         old = constant.node.inputs[constant.index]
         array = queries.constant(old)
-        assert old is not None and array is not None
+        assert old is not None
+        assert array is not None
         shape = [-1 if axis == constant.axis else 1 for axis in range(array.ndim)]
         divided = (array / scale.reshape(shape)).astype(array.dtype)
         new = editor.add_constant(constant.node, divided, f"{old.name}_divided")

@@ -36,7 +36,8 @@ class Writer:
         if produced_by(value, "DequantizeLinear") is not None:
             return value
         if value not in self._read:
-            assert parameters is not None and node.graph is not None
+            assert parameters is not None
+            assert node.graph is not None
             graph = node.graph
             self._read[value] = self._pair(
                 value, parameters, node, lambda new: graph.insert_before(node, new)
@@ -63,7 +64,8 @@ class Writer:
     ) -> None:
         """Let input ``index`` of ``node``, a constant, be these integers, dequantized."""
         old, graph = node.inputs[index], node.graph
-        assert old is not None and graph is not None
+        assert old is not None
+        assert graph is not None
         original = queries.constant_tensor(old)
         base = old.name or "weights"
         stored = self._editor.add_constant(node, integers, f"{base}_quantized")
@@ -103,7 +105,8 @@ class Writer:
             block: Elements that share a scale.
         """
         old, graph = node.inputs[index], node.graph
-        assert old is not None and graph is not None
+        assert old is not None
+        assert graph is not None
         base = old.name or "weights"
         inputs = [
             self._editor.add_tensor(node, _packed(integers), f"{base}_quantized"),
@@ -129,7 +132,8 @@ class Writer:
         """Multiply input ``index`` of ``node``, a constant, by what broadcasts against it."""
         old = node.inputs[index]
         array = queries.constant(old)
-        assert old is not None and array is not None
+        assert old is not None
+        assert array is not None
         product = (array * factors).astype(array.dtype)
         self.reread(node, index, self._editor.add_constant(node, product, f"{old.name}_scaled"))
 

@@ -145,7 +145,8 @@ class QuantizeWeights(Pass):
             return found
         weights = node.inputs[1]
         shape = queries.static_shape(weights)
-        assert weights is not None and shape is not None
+        assert weights is not None
+        assert shape is not None
         if weights.dtype != ir.DataType.FLOAT:
             return f"its weights are {weights.dtype}, not float"
         if len(shape) != 2:

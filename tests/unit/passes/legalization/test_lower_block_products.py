@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -13,7 +15,7 @@ from infopt.ir.shapes import infer_shapes
 from infopt.passes.legalization.lower_block_products import LowerBlockProducts
 from infopt.passes.matching import input_at
 from infopt.passes.quantization.quantize_weights import QuantizeWeights
-from tests.support.models import feeds, run
+from tests.support.models import Array, feeds, run
 
 INPUTS, OUTPUTS = 80, 72
 
@@ -38,6 +40,11 @@ def quantized(body: str, bits: int, block: int, *, symmetric: bool) -> ir.Model:
     return model
 
 
+def _result(model: ir.Model, inputs: Mapping[str, Array]) -> np.ndarray:
+    (found,) = run(model, inputs)
+    return found.astype(np.float64)
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("block", [16, 32, 128])
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -57,7 +64,7 @@ def test_the_same_numbers(bits: int, block: int, body: str, *, symmetric: bool) 
     assert set(queries.count_operators(lowered)) == {"com.microsoft::MatMulNBits"}
     (node,) = lowered.graph
     assert (input_at(node, 3) is None) == symmetric
-    (right,), (found,) = run(model, feeds(model)), run(lowered, feeds(model))
+    right, found = (_result(each, feeds(model)) for each in (model, lowered))
     np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-5 * float(np.abs(right).max()))
 
 
@@ -65,7 +72,7 @@ def test_level_4_rounds_what_it_reads() -> None:
     model = quantized("y = MatMul(x, w)", 4, 32, symmetric=False)
     lowered = model.clone()
     LowerBlockProducts(accuracy_level=4).call(lowered)
-    (right,), (found,) = run(model, feeds(model)), run(lowered, feeds(model))
+    right, found = (_result(each, feeds(model)) for each in (model, lowered))
     error = float(np.sqrt(np.mean((found - right) ** 2) / np.mean(right**2)))
     assert 1e-4 < error < 0.01
 
