@@ -34,7 +34,6 @@ def test_data_cuts_the_error_of_rounding(rows: list[weights.Row], way: str, bloc
 
 def test_every_quantized_product_runs_as_one_kernel(rows: list[weights.Row]) -> None:
     assert {(row.products, row.quantized) for row in rows} == {(2, 2)}
-    assert not weights.missed("Perceptron", [row for row in rows if row.way != "awq"])
 
 
 def test_an_engine_without_data(perceptron: Path, tmp_path: Path) -> None:
