@@ -48,8 +48,8 @@ CHOICES = (
     Choice(_CPU, "bias of keys", "no bias", SinkBiases()),
     # Gemm writes its bias into the result on one core first; and ONNX Runtime makes one of the two.
     Choice(_CPU, "linear layer", "MatMul, Add", LowerGemm(), disabled="MatMulAddFusion"),
-    # The weights would be written out as floats in each run. With integers it is several times as
-    # fast as with floats when there are many rows, and no slower when there are few.
+    # The weights would be written out as floats in each run. On integers it is faster than the
+    # product of floats was, on floats (levels 0 and 1) slower.
     Choice(
         _CPU,
         "linear layer in blocks",
