@@ -94,9 +94,7 @@ def sentences(name: str, cache: Path = CACHE) -> tuple[list[str], np.ndarray]:
     return [row[2] for row in rows], np.array([float(row[1]) > 0 for row in rows])
 
 
-def tokens(
-    sentences: list[str], directory: Path, length: int
-) -> list[dict[str, np.ndarray]]:
+def tokens(sentences: list[str], directory: Path, length: int) -> list[dict[str, np.ndarray]]:
     """Each sentence as the inputs of a text encoder, cut at ``length`` tokens, nothing padded."""
     from tokenizers import Tokenizer
 

@@ -17,10 +17,15 @@ import click
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 
 from benchmarks.report import DOCS, Page
 from infopt.backends.onnxruntime.choices import CHOICES
 from infopt.measure.timing import interleave
+from infopt.quant.granularity import PerBlock
+from infopt.quant.packing import pack_matmul_nbits
+from infopt.quant.rounding.nearest import round_to_nearest
+from infopt.quant.spec import QuantSpec
 
 METHOD = """\
 Each way is a model of its own, run by ONNX Runtime with its optimizations off, so that what is
@@ -42,6 +47,12 @@ class Case:
     sizes: Sequence[Mapping[str, int]]
     thrice: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Name of an initializer → the one that it holds three times, side by side."""
+    blocks: str = ""
+    """The name of a matrix that is also there as integers, in blocks of the size ``block``: as
+    DequantizeLinear (``_q``, ``_s``, ``_z``) and MatMulNBits (``_b``, ``_bs``, ``_bz``) take it.
+    As floats, it is what the integers stand for."""
+    rounding: float = 0.0
+    """How far, relative to the largest element, a way may be from the others."""
 
 
 def _heads(name: str, count: str) -> str:
@@ -71,6 +82,19 @@ LONG: Sequence[Mapping[str, int]] = (
     {"B": 8, "S": 1500, "H": 8, "D": 64, "N": 512},
     {"B": 1, "S": 4096, "H": 8, "D": 64, "N": 512},
 )
+
+LAYERS: Sequence[Mapping[str, int]] = tuple(
+    {"B": 1, "S": rows, "N": 1024, "bits": bits, "block": block}
+    for bits in (4, 8)
+    for block in (32, 128)
+    for rows in (1, 8, 128, 1024)
+)
+
+
+def _in_blocks(level: int) -> str:
+    return f"""y = com.microsoft.MatMulNBits <K = {{N}}, N = {{N}}, bits = {{bits}},
+        block_size = {{block}}, accuracy_level = {level}> (x, w_b, w_bs, w_bz)"""
+
 
 CASES = (
     Case(
@@ -195,6 +219,23 @@ CASES = (
         ({"B": 1, "S": 1, "N": 768}, *ROWS, {"B": 8, "S": 512, "N": 768}),
     ),
     Case(
+        "linear layer in blocks",
+        "float[{B},{S},{N}] x",
+        {"w": ("N", "N")},
+        {
+            "MatMulNBits, level 4": _in_blocks(4),
+            "MatMulNBits, level 0": _in_blocks(0),
+            "MatMulNBits, level 1": _in_blocks(1),
+            "DequantizeLinear, MatMul": """
+                d = DequantizeLinear <axis = 0, block_size = {block}> (w_q, w_s, w_z)
+                y = MatMul(x, d)""",
+            "MatMul": "y = MatMul(x, w)",
+        },
+        LAYERS,
+        blocks="w",
+        rounding=0.02,  # level 4 rounds x to 8 bits in blocks
+    ),
+    Case(
         "three projections",
         "float[{B},{S},{N}] x",
         {"w": ("N", "N")},
@@ -263,11 +304,31 @@ def model(case: Case, way: str, sizes: Mapping[str, int]) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     for name, shape in case.constants.items():
         array = rng.normal(0, 0.05, [sizes[word] for word in shape]).astype(np.float32)
+        if name == case.blocks:
+            array, integers = _quantized(array, sizes["bits"], sizes["block"])
+            for suffix, constant in integers.items():
+                tensor = ir.to_proto(ir.Tensor(constant, name=f"{name}_{suffix}"))
+                proto.graph.initializer.append(tensor)
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
         for other in (other for other, source in case.thrice.items() if source == name):
             whole = np.concatenate([array] * 3, axis=-1)
             proto.graph.initializer.append(onnx.numpy_helper.from_array(whole, other))
     return proto
+
+
+def _quantized(
+    matrix: np.ndarray, bits: int, block: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A matrix (in, out) as integers in blocks along its inputs, and what they stand for."""
+    spec = QuantSpec(ir.DataType[f"UINT{bits}"], PerBlock(1, block), symmetric=False)
+    found = round_to_nearest(matrix.T, spec)
+    scale, zero_point = found.parameters.scale, found.parameters.zero_point
+    packed = pack_matmul_nbits(found.quantized, scale, zero_point, bits=bits, block=block)
+    integers = {"q": found.quantized.T, "s": scale.T, "z": zero_point.T}
+    integers |= {"b": packed.b, "bs": packed.scales, "bz": packed.zero_points}
+    return np.ascontiguousarray(found.dequantized().T), {
+        name: np.ascontiguousarray(array) for name, array in integers.items()
+    }
 
 
 def measure(case: Case, sizes: Mapping[str, int], threads: int, seconds: float) -> dict[str, Any]:

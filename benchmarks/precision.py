@@ -297,10 +297,14 @@ def page(results: Mapping[str, Any]) -> Page:
             cells = [_figure(key, quality[key]) if key in quality else "–" for key in figures]
             for batch in batches:
                 ratio = form["speed"].get(batch)
-                cells += ["1", ""] if ratio is None else [
-                    f"{ratio['value']:.2f}",
-                    f"{ratio['low']:.2f}-{ratio['high']:.2f}",
-                ]
+                cells += (
+                    ["1", ""]
+                    if ratio is None
+                    else [
+                        f"{ratio['value']:.2f}",
+                        f"{ratio['low']:.2f}-{ratio['high']:.2f}",
+                    ]
+                )
             lines.append([f"**{name}**" if name == "infopt" else name, *cells])
         tables.append((row["model"], header, lines))
     lines = [

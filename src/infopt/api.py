@@ -27,7 +27,7 @@ from infopt.importers import ImportOptions, import_model
 from infopt.ir import digest, files
 from infopt.measure.timing import Measurement
 from infopt.pipeline import PassRun, Pipeline
-from infopt.presets import HALVES, preset
+from infopt.presets import HALVES, parse_scheme, preset
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,
@@ -50,6 +50,7 @@ def optimize(
     target: str = DEFAULT_TARGET,
     precision: str = "fp32",
     pipeline: str | Pipeline | None = None,
+    scheme: str | Mapping[str, object] | None = None,
     shapes: Shapes = (),
     data: DataSource | None = None,
     verify: bool = True,
@@ -80,6 +81,8 @@ def optimize(
         precision: One of :data:`infopt.presets.PRECISIONS`; ``fp32`` leaves every type as it is.
         pipeline: The passes to run, as text or as a :class:`Pipeline`; by default the preset
             for the target and the precision.
+        scheme: How to quantize, where the preset's way is not the one wanted: options of its
+            quantizing passes, ``"block=128,algorithm=awq"`` or ``{"block": 128}``.
         shapes: Sizes, or ranges of sizes, at which to compare and measure.
         data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
             them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
@@ -120,7 +123,8 @@ def optimize(
     """
     aim = parse_target(target)
     backend = backend_for(aim)
-    passes = _pipeline(pipeline, backend, precision)
+    seen = data is not None or synthetic_calibration
+    passes = _pipeline(pipeline, backend, precision, scheme, data=seen)
     sizes = _shapes(shapes)
     allowed = budget(precision, tolerance, least_sqnr)
     expected = fusions.check_expected(expect)
@@ -346,10 +350,19 @@ def benchmark(
         return Benchmark(tuple(sessions), tuple(runs))
 
 
-def _pipeline(pipeline: str | Pipeline | None, backend: Backend, precision: str) -> Pipeline:
-    default = preset(backend, precision)
+def _pipeline(
+    pipeline: str | Pipeline | None,
+    backend: Backend,
+    precision: str,
+    scheme: str | Mapping[str, object] | None,
+    *,
+    data: bool,
+) -> Pipeline:
+    default = preset(backend, precision, data=data, scheme=parse_scheme(scheme))
     if pipeline is None:
         return default
+    if scheme:
+        raise UsageError("a scheme changes the preset; with a pipeline, write its options there")
     return pipeline if isinstance(pipeline, Pipeline) else Pipeline.parse(pipeline)
 
 

@@ -157,7 +157,8 @@ class Pipeline:
                 break
             for a_pass in passes_of(step):
                 wanted.update(a_pass.observes(model))
-        attach(model, observe(model, wanted))
+        if wanted:
+            attach(model, observe(model, wanted))
 
 
 def passes_of(step: Step) -> tuple[Pass, ...]:
@@ -247,7 +248,7 @@ class _Parser:
         if self._peek() == "{":
             self._next("{")
             for key, value in self._list(self._option):
-                options[key] = _convert(cls, key, value)
+                options[key] = convert(cls, key, value)
             self._next("}")
         return cls(**options)
 
@@ -280,8 +281,12 @@ class _Parser:
         )
 
 
-def _convert(cls: type[Pass], key: str, text: str) -> object:
-    """``text`` as the type of option ``key`` of ``cls``."""
+def convert(cls: type[Pass], key: str, text: str) -> object:
+    """``text`` as the type of option ``key`` of ``cls``.
+
+    Raises:
+        PipelineError: There is no such option, or it has another type.
+    """
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if key not in fields:
         known = ", ".join(fields) or "none"

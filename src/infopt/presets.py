@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+
 from infopt.backends.base import Backend
 from infopt.errors import UsageError, nearest
+from infopt.passes.base import Pass, Preserves
 from infopt.passes.cleanup.deduplicate_initializers import DeduplicateInitializers
 from infopt.passes.cleanup.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
@@ -32,21 +36,36 @@ from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
 from infopt.passes.fusion.fuse_swish import FuseSwish
 from infopt.passes.fusion.pack_projections import PackProjections
 from infopt.passes.fusion.sink_reshapes import SinkReshapes
-from infopt.pipeline import Pipeline, Repeat, Step
+from infopt.passes.quantization._rounding import OBSERVING
+from infopt.pipeline import Pipeline, Repeat, Step, convert
 
 HALVES = ("fp16", "bf16")
 """Precisions of 16 bits: what is observed of a model shows where it leaves their range, for which
 made-up inputs do, too."""
-PRECISIONS = ("fp32", *HALVES, "int8")
-"""The precisions that can be asked for; fp32 leaves every type as the model has it."""
+PRECISIONS = ("fp32", *HALVES, "int8", "int4")
+"""The precisions that can be asked for; fp32 leaves every type as the model has it, int4 stores
+the weights of linear layers in 4 bits."""
 
 
-def preset(backend: Backend, precision: str = "fp32") -> Pipeline:
+def preset(
+    backend: Backend,
+    precision: str = "fp32",
+    *,
+    data: bool = False,
+    scheme: Mapping[str, str] | None = None,
+) -> Pipeline:
     """The pipeline for a target and a precision.
 
+    Args:
+        backend: Of the target.
+        precision: One of :data:`PRECISIONS`.
+        data: Whether there is data to calibrate on, where a precision can do without.
+        scheme: Options of the passes that change the precision, instead of those of the preset.
+
     Raises:
-        UsageError: There is no such precision.
+        UsageError: There is no such precision, or no such option.
     """
+    scheme = scheme or {}
     if precision not in PRECISIONS:
         raise UsageError(
             f"there is no precision {precision!r}{nearest(precision, PRECISIONS)}; "
@@ -58,12 +77,68 @@ def preset(backend: Backend, precision: str = "fp32") -> Pipeline:
             *raising(),
             # Raising leaves shape arithmetic that nothing reads any more, and equal constants.
             *tidying(),
-            *backend.precision(precision),
-            # Casts that the model had have become casts to the type that is there.
-            *(tidying() if precision in HALVES else ()),
-            *backend.legalization(),
+            *_overridden(
+                (
+                    *backend.precision(
+                        precision, data=data or scheme.get("algorithm") in OBSERVING
+                    ),
+                    # Casts that the model had have become casts to the type that is there.
+                    *(tidying() if precision in HALVES else ()),
+                    *backend.legalization(),
+                ),
+                scheme,
+                precision,
+            ),
         )
     )
+
+
+def parse_scheme(scheme: str | Mapping[str, object] | None) -> dict[str, str]:
+    """Read ``block=128,algorithm=awq``; or the same as a mapping.
+
+    Raises:
+        UsageError: The text does not parse.
+    """
+    if isinstance(scheme, Mapping):
+        return {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
+            for key, value in scheme.items()
+        }
+    found: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in (scheme or "").split(","))):
+        key, _, value = (word.strip() for word in part.partition("="))
+        if not key or not value:
+            raise UsageError(
+                f"{part!r} is no option of a scheme; write OPTION=VALUE, as in block=128"
+            )
+        found[key] = value
+    return found
+
+
+def _overridden(
+    steps: Sequence[Step], scheme: Mapping[str, str], precision: str
+) -> tuple[Step, ...]:
+    """``steps`` with the options of ``scheme`` in all passes of lower precision that have them."""
+    passes = [step for step in steps if isinstance(step, Pass)]
+    coarse = [a_pass for a_pass in passes if a_pass.preserves is Preserves.APPROXIMATE]
+    if scheme and precision == "fp32":
+        raise UsageError("fp32 has no scheme: nothing is quantized; choose int4, for example")
+    known = sorted({field.name for a_pass in coarse for field in dataclasses.fields(a_pass)})
+    for key in scheme:
+        if key not in known:
+            raise UsageError(
+                f"the scheme of {precision} has no option {key!r}{nearest(key, known)}; "
+                f"known: {', '.join(known)}"
+            )
+    return tuple(
+        _with(step, scheme) if isinstance(step, Pass) and step in coarse else step for step in steps
+    )
+
+
+def _with(a_pass: Pass, scheme: Mapping[str, str]) -> Pass:
+    own = {field.name for field in dataclasses.fields(a_pass)}
+    changes = {key: convert(type(a_pass), key, text) for key, text in scheme.items() if key in own}
+    return dataclasses.replace(a_pass, **changes)
 
 
 def cleanup() -> tuple[Step, ...]:

@@ -9,13 +9,21 @@ from typing import Any
 
 import pytest
 
-from benchmarks import kernels, peers, precision
+from benchmarks import kernels, peers, precision, weights
 from benchmarks.report import Page
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 
 
-@pytest.mark.parametrize(("name", "page"), [("kernels", kernels.page), ("peers", peers.page), ("precision", precision.page)])
+PAGES = {
+    "kernels": kernels.page,
+    "peers": peers.page,
+    "precision": precision.page,
+    "weights": weights.page,
+}
+
+
+@pytest.mark.parametrize(("name", "page"), PAGES.items())
 def test_the_page_is_what_the_results_say(name: str, page: Callable[[Any], Page]) -> None:
     document = json.loads((DOCS / f"{name}.json").read_text())
     assert (DOCS / f"{name}.md").read_text() == page(document["results"]).render(document)

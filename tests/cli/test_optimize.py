@@ -12,6 +12,7 @@ import pytest
 
 import infopt as library
 from infopt import api
+from infopt.engine import open_engine
 from infopt.errors import StrictError
 from infopt.ir import queries
 from infopt.passes import PASSES
@@ -182,3 +183,17 @@ def test_provider_options_reach_the_runtime(infopt: Run, model: Path, tmp_path: 
     result = infopt("optimize", model, "-o", output, option, "use_arena")
     assert result.exit_code == 2
     assert "write KEY=VALUE" in result.stderr
+
+
+def test_weights_of_four_bits(infopt: Run, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.engine"
+    common = ("optimize", model, "-o", output, "--precision", "int4", "--no-bench", "--scheme")
+    result = infopt(*common, "smallest=0,algorithm=nearest", columns=120)
+    assert result.exit_code == 0, result.stderr
+    report = " ".join(result.stdout.split())
+    assert "2 of 2 quantized products run on integers; 2 round their inputs to 8 bits" in report
+    assert "quantize-weights{smallest=0}" in open_engine(output).manifest.pipeline
+    refused = infopt(*common, "blok=64")
+    assert refused.exit_code == 2
+    assert "no option 'blok'; did you mean 'block'" in refused.stderr
+    assert "known: accuracy_level, algorithm" in " ".join(refused.stderr.split())

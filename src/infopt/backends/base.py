@@ -42,6 +42,8 @@ class Outcome:
     """How many products and convolutions run on integers."""
     floating: tuple[str, ...]
     """The names of those that were quantized and run on floating-point numbers all the same."""
+    rounding: int = 0
+    """How many of the integer ones round what they read, in blocks, to 8 bits while they run."""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -78,8 +80,12 @@ class Backend(ABC):
         self.target = target
 
     @abstractmethod
-    def precision(self, name: str) -> tuple[Step, ...]:
+    def precision(self, name: str, *, data: bool = False) -> tuple[Step, ...]:
         """The steps that write a precision into a raised model, as the target wants it.
+
+        Args:
+            name: The precision.
+            data: Whether there is data to calibrate on, where the precision can do without.
 
         Raises:
             UsageError: The target cannot run it, or only slower; the message says what pays.

@@ -51,7 +51,13 @@ EXAMPLES = (
     default="fp32",
     show_default=True,
     help="What the engine computes in: fp32 leaves every type as it is; fp16 and bf16 are for "
-    "GPUs; int8 needs --data.",
+    "GPUs; int8 needs --data; int4 stores the weights of linear layers in 4 bits, with --data more "
+    "exactly.",
+)
+@click.option(
+    "--scheme",
+    metavar="OPTIONS",
+    help="How to quantize, as in block=128,algorithm=awq.  [default: the target's preset]",
 )
 @shape_option
 @data_option
@@ -100,6 +106,7 @@ def command(
     shapes: tuple[str, ...],
     data: str | None,
     pipeline: str | None,
+    scheme: str | None,
     verify: bool,
     bench: bool | None,
     tolerance: float | None,
@@ -131,6 +138,7 @@ def command(
             target=target,
             precision=precision,
             pipeline=pipeline,
+            scheme=scheme,
             shapes=shapes,
             data=data,
             verify=verify,

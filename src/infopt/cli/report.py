@@ -165,10 +165,10 @@ def _precision(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         )
     outcome = found.get("outcome")
     if isinstance(outcome, Mapping) and (outcome["integer"] or outcome["floating"]):
-        total = outcome["integer"] + len(outcome["floating"])
-        yield _indented(
-            f"{outcome['integer']:,} of {count(total, 'quantized product')} run on integers", "quiet"
-        )
+        total = count(outcome["integer"] + len(outcome["floating"]), "quantized product")
+        rounding = outcome.get("rounding", 0)
+        rounds = f"; {rounding:,} round their inputs to 8 bits as they run" if rounding else ""
+        yield _indented(f"{outcome['integer']:,} of {total} run on integers{rounds}", "quiet")
         if outcome["floating"]:
             yield _indented(f"not so: {', '.join(outcome['floating'])}", "caution")
 

@@ -33,6 +33,7 @@ from infopt.passes.fusion.pack_projections import PackProjections
 from infopt.passes.fusion.sink_reshapes import SinkReshapes
 from infopt.passes.legalization.expand_operators import ExpandOperators
 from infopt.passes.legalization.lower_attention import LowerAttention
+from infopt.passes.legalization.lower_block_products import LowerBlockProducts
 from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
 from infopt.passes.legalization.lower_quantized_products import LowerQuantizedProducts
@@ -44,6 +45,7 @@ from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
 from infopt.passes.quantization.equalize_layers import EqualizeLayers
 from infopt.passes.quantization.quantize_static import QuantizeStatic
+from infopt.passes.quantization.quantize_weights import QuantizeWeights
 
 _ALL: tuple[type[Pass], ...] = (
     InlineFunctions,
@@ -66,6 +68,7 @@ _ALL: tuple[type[Pass], ...] = (
     SinkBiases,
     UnpackProjections,
     LowerGemm,
+    LowerBlockProducts,
     LowerGroupNormalization,
     LowerSwish,
     ExpandOperators,
@@ -87,6 +90,7 @@ _ALL: tuple[type[Pass], ...] = (
     CorrectBias,
     LowerQuantizedProducts,
     LowerAttention,
+    QuantizeWeights,
 )
 
 PASSES: dict[str, type[Pass]] = {a_pass.name: a_pass for a_pass in _ALL}

@@ -28,8 +28,8 @@ class OnnxRuntimeBackend(Backend):
     optimizes for the machine it finds.
     """
 
-    def precision(self, name: str) -> tuple[Step, ...]:
-        return policies.precision(self.target, name)
+    def precision(self, name: str, *, data: bool = False) -> tuple[Step, ...]:
+        return policies.precision(self.target, name, data=data)
 
     def legalization(self) -> tuple[Pass, ...]:
         return choices.legalization(self.target.provider)

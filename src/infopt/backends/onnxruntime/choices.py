@@ -16,6 +16,7 @@ from infopt.passes.cleanup.eliminate_common_subexpressions import EliminateCommo
 from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
 from infopt.passes.legalization.expand_operators import ExpandOperators
 from infopt.passes.legalization.lower_attention import LowerAttention
+from infopt.passes.legalization.lower_block_products import LowerBlockProducts
 from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
 from infopt.passes.legalization.lower_swish import LowerSwish
@@ -48,6 +49,14 @@ CHOICES = (
     Choice(_CPU, "bias of keys", "no bias", SinkBiases()),
     # Gemm writes its bias into the result on one core first; and ONNX Runtime makes one of the two.
     Choice(_CPU, "linear layer", "MatMul, Add", LowerGemm(), disabled="MatMulAddFusion"),
+    # The weights would be written out as floats in each run. On integers it is faster than the
+    # product of floats was, on floats (levels 0 and 1) slower.
+    Choice(
+        _CPU,
+        "linear layer in blocks",
+        "MatMulNBits, level 4",
+        LowerBlockProducts(accuracy_level=4),
+    ),
     # It has no kernel for GroupNormalization and runs it as its parts.
     Choice(_CPU, "group normalization", "InstanceNormalization", LowerGroupNormalization()),
     Choice(_CPU, "swish", "QuickGelu", LowerSwish()),

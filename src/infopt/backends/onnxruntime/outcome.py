@@ -14,12 +14,23 @@ from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.ir import queries
 
 INTEGER = frozenset(
-    "QLinearConv QLinearMatMul QGemm MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul "
-    "ConvInteger QAttention MatMulNBits".split()
+    [
+        "QLinearConv",
+        "QLinearMatMul",
+        "QGemm",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
+        "ConvInteger",
+        "QAttention",
+        "MatMulNBits",
+    ]
 )
 """Operators that multiply integers."""
 
-_FLOATING = frozenset("Conv FusedConv NhwcFusedConv Gemm FusedGemm MatMul FusedMatMul".split())
+_FLOATING = frozenset(
+    ["Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"]
+)
 
 
 def outcome(model_file: Path, without: Sequence[str]) -> Outcome:
@@ -30,6 +41,8 @@ def outcome(model_file: Path, without: Sequence[str]) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="infopt-") as room:
         file = Path(room) / "optimized.onnx"
         settings.optimized_model_filepath = str(file)
+        # Nothing is run, so weights need not be there a second time, as a kernel likes them.
+        settings.add_session_config_entry("session.disable_prepacking", "1")
         settings.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", "optimized.data"
         )
@@ -45,12 +58,19 @@ def outcome(model_file: Path, without: Sequence[str]) -> Outcome:
 def _read(model: ir.Model) -> Outcome:
     kernels: Counter[str] = Counter()
     floating: list[str] = []
+    rounding = 0
     for node in queries.nodes(model):
         kernels[node.op_type] += 1
+        rounding += node.op_type == "MatMulNBits" and _rounds(node)
         if node.op_type in _FLOATING and _reads_integers(node):
             floating.append(node.name or node.op_type)
     integer = sum(count for name, count in kernels.items() if name in INTEGER)
-    return Outcome(dict(kernels.most_common()), integer, tuple(floating))
+    return Outcome(dict(kernels.most_common()), integer, tuple(floating), rounding)
+
+
+def _rounds(node: ir.Node) -> bool:
+    """Whether a product with weights in blocks multiplies integers, not floats."""
+    return queries.attribute(node, "accuracy_level", 0) == 4
 
 
 def _reads_integers(node: ir.Node) -> bool:

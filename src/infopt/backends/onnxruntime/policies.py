@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from infopt.backends.onnxruntime import choices
 from infopt.errors import UsageError
 from infopt.passes.editing import operators
+from infopt.passes.legalization.lower_block_products import LowerBlockProducts
+from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_quantized_products import LowerQuantizedProducts
 from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
 from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
 from infopt.passes.quantization.equalize_layers import EqualizeLayers
 from infopt.passes.quantization.quantize_static import QuantizeStatic
+from infopt.passes.quantization.quantize_weights import QuantizeWeights
 from infopt.pipeline import Calibrate, Step
 from infopt.target import Target
 
@@ -53,6 +56,22 @@ _BFLOAT16 = operators(
 run), and Swish, which is taken apart into two of them. Any other would go to the processor,
 which has next to none: the model would not load."""
 
+
+def _weights(provider: str, *quantize: Step) -> tuple[Step, ...]:
+    return (
+        # Weights are taken apart while they are floats. A Gemm stays one: its integers are written
+        # the way round that it has them, and no float copy of a transposed weight is made.
+        *(step for step in choices.linear(provider) if not isinstance(step, LowerGemm)),
+        *quantize,
+        # There is no other kernel in which the GPU multiplies weights of 4 bits; whether the one
+        # there adds biases depends on its version.
+        *((LowerBlockProducts(biases=False),) if provider == _CUDA else ()),
+    )
+
+
+_WITHOUT_DATA = (QuantizeWeights(algorithm="hqq"),)
+_WITH_DATA = (Calibrate(), QuantizeWeights(algorithm="gptq"))
+
 _POLICIES: Mapping[tuple[str, str], tuple[Step, ...]] = {
     (_CPU, "fp32"): (),
     (_CUDA, "fp32"): (),
@@ -60,7 +79,15 @@ _POLICIES: Mapping[tuple[str, str], tuple[Step, ...]] = {
     # Calibration shows where numbers are out of range.
     (_CUDA, "fp16"): (Calibrate(), ConvertFloat16()),
     (_CUDA, "bf16"): (Calibrate(), ConvertBfloat16(operators="+".join(sorted(_BFLOAT16)))),
+    (_CPU, "int4"): _weights(_CPU, *_WITHOUT_DATA),
+    (_CUDA, "int4"): _weights(_CUDA, *_WITHOUT_DATA),
 }
+
+_WITH: Mapping[tuple[str, str], tuple[Step, ...]] = {
+    (_CPU, "int4"): _weights(_CPU, *_WITH_DATA),
+    (_CUDA, "int4"): _weights(_CUDA, *_WITH_DATA),
+}
+"""What else they are where there is data, for those precisions that can do without."""
 
 _INSTEAD = "choose fp32 or int8 there, or the target onnxruntime:cuda"
 
@@ -82,13 +109,14 @@ _REFUSED: Mapping[tuple[str, str], str] = {
 }
 
 
-def precision(target: Target, name: str) -> tuple[Step, ...]:
-    """The steps that write precision ``name``.
+def precision(target: Target, name: str, *, data: bool) -> tuple[Step, ...]:
+    """The steps that write precision ``name``, with ``data`` or without.
 
     Raises:
         UsageError: The target does not run it, or only slower.
     """
-    found = _POLICIES.get((target.provider, name))
+    key = target.provider, name
+    found = _WITH[key] if data and key in _WITH else _POLICIES.get(key)
     if found is None:
         why = _REFUSED.get((target.provider, name), f"{target.name} does not run {name}")
         raise UsageError(f"precision {name} is not for {target.name}: {why}")

@@ -1,70 +1,66 @@
-"""Rounds the weights of an operator, by one of several algorithms."""
+"""Weights of linear layers to integers: which way of rounding, and how much of a weight at once."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
+from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
 
-from infopt.ir import queries
-from infopt.passes.quantization._sites import Site, channels_axis
-from infopt.quant.affine import Parameters, parameters, quantize, weight_range
-from infopt.quant.calibration import Calibration, Request
-from infopt.quant.granularity import PerAxis
+from infopt.quant.affine import Parameters
+from infopt.quant.granularity import PerBlock
+from infopt.quant.rounding.awq import awq
 from infopt.quant.rounding.gptq import gptq
+from infopt.quant.rounding.hqq import hqq
+from infopt.quant.rounding.nearest import round_to_nearest
+from infopt.quant.rounding.weight import RoundedWeight
 from infopt.quant.spec import QuantSpec
 
-ALGORITHMS = ("nearest", "gptq")
+ALGORITHMS = ("nearest", "hqq", "gptq", "awq")
+OBSERVING = ("gptq", "awq")
+"""Those that need to know the inputs of a layer."""
+ROOM = 1 << 20
+"""Elements rounded at once where rows are independent: scratch memory, some ten times as many
+floats as this, does not grow with the weight, and fits the caches of a processor."""
 
 
-def request(found: Site, algorithm: str) -> Request | None:
-    """What ``algorithm`` has to know of the inputs of an operator."""
-    if algorithm != "gptq" or not is_matrix(found):
-        return None
-    return Request(found.inputs[0].name or "", "moments", channels_axis(found.node))
+def spec_of(bits: int, block: int, *, symmetric: bool) -> QuantSpec:
+    """Integers of 4 or 8 bits in blocks along the inputs of a weight ``(out, in)``."""
+    dtype = ir.DataType[f"{'INT' if symmetric else 'UINT'}{bits}"]
+    return QuantSpec(dtype, PerBlock(1, block), symmetric=symmetric)
 
 
-def is_matrix(found: Site) -> bool:
-    """Whether each output depends on one vector of inputs: a product, or a pointwise Conv."""
-    if found.node.op_type != "Conv":
-        return True
-    shape = queries.static_shape(found.node.inputs[1])
-    group = queries.attribute(found.node, "group", 1)
-    return shape is not None and group == 1 and math.prod(shape[2:]) == 1
-
-
-def rounded(
-    found: Site,
-    value: ir.Value,
-    spec: QuantSpec,
-    algorithm: str,
-    calibration: Calibration,
-    least: np.ndarray | float,
+def round_weight(
+    weight: np.ndarray, spec: QuantSpec, algorithm: str, moment: np.ndarray | None
 ) -> tuple[np.ndarray, Parameters]:
-    """The weights as integers, in their own shape, and their scales.
+    """Elements, scales and zero points for a weight.
 
     Args:
-        found: The operator.
-        value: What it reads: the activation before it was quantized.
-        spec: What to quantize to, with scales along the axis of the outputs.
-        algorithm: One of :data:`ALGORITHMS`; rounding to nearest where it does not apply.
-        calibration: What is known of ``value``.
-        least: The least scale of each output: a channel of tiny weights cannot hold its bias else.
+        weight: float32 ``(out, in)``, finite; it may be memory-mapped.
+        spec: As :func:`spec_of` says.
+        algorithm: One of :data:`ALGORITHMS`. ``awq`` is its search for clipping: scales of the
+            inputs are in the weight and in the moment already.
+        moment: float64 ``(in, in)``, the mean second moment of the inputs, for those of
+            :data:`OBSERVING`.
     """
-    assert found.weights is not None
-    weights = queries.constant(found.node.inputs[found.weights])
-    assert weights is not None
-    chosen = parameters(*weight_range(weights, spec.granularity), spec)
-    tight = bool((chosen.scale < least).any())
-    chosen = dataclasses.replace(chosen, scale=np.maximum(chosen.scale, np.float32(least)))
-    moments = calibration.moments(value.name, channels_axis(found.node))
-    if algorithm == "nearest" or moments is None or tight or not is_matrix(found):
-        return quantize(weights, chosen, spec), chosen
-    rows = weights if found.axis == 0 else weights.T
-    flat = np.ascontiguousarray(rows.reshape(rows.shape[0], -1))
-    result = gptq(flat, moments.mean, dataclasses.replace(spec, granularity=PerAxis(0)))
-    integers = result.quantized.reshape(rows.shape)
-    integers = integers if found.axis == 0 else np.ascontiguousarray(integers.T)
-    return integers, result.parameters
+    if moment is not None and algorithm in OBSERVING:
+        # Scales that were searched for, too: its errors are then made up for from a better start.
+        if algorithm == "gptq":
+            found = gptq(weight, moment, spec, search=True)
+        else:
+            found = awq(weight, moment, np.zeros(weight.shape[1]), spec)
+        return found.quantized, found.parameters
+    whole = hqq if algorithm == "hqq" else round_to_nearest
+    parts = [_part(whole(rows, spec)) for rows in _parts(weight)]
+    elements, scales, zero_points = zip(*parts, strict=True)
+    return np.concatenate(elements), Parameters(np.concatenate(scales), np.concatenate(zero_points))
+
+
+def _parts(weight: np.ndarray) -> Iterator[np.ndarray]:
+    rows = max(1, ROOM // max(weight.shape[1], 1))
+    for start in range(0, max(weight.shape[0], 1), rows):
+        yield np.ascontiguousarray(weight[start : start + rows])
+
+
+def _part(found: RoundedWeight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return found.quantized, found.parameters.scale, found.parameters.zero_point

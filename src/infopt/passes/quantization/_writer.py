@@ -48,7 +48,8 @@ class Writer:
         if produced_by(value, "DequantizeLinear") is not None:
             return value
         if value not in self._read:
-            assert parameters is not None and node.graph is not None
+            assert parameters is not None
+            assert node.graph is not None
             graph = node.graph
             self._read[value] = self._pair(
                 value, parameters, node, lambda new: graph.insert_before(node, new)
@@ -75,7 +76,8 @@ class Writer:
     ) -> None:
         """Let input ``index`` of ``node``, a constant, be these integers, dequantized."""
         old, graph = node.inputs[index], node.graph
-        assert old is not None and graph is not None
+        assert old is not None
+        assert graph is not None
         original = queries.constant_tensor(old)
         base = old.name or "weights"
         stored = self._editor.add_constant(node, integers, f"{base}_quantized")
@@ -92,6 +94,60 @@ class Writer:
         graph.insert_before(node, read)
         node.replace_input_with(index, read.outputs[0])
         erase_unused(old)
+
+    def blocks(
+        self,
+        node: ir.Node,
+        index: int,
+        integers: np.ndarray,
+        parameters: Parameters,
+        axis: int,
+        block: int,
+    ) -> ir.Value:
+        """Let input ``index`` of ``node``, a constant, be integers with a scale for each block.
+
+        Nothing of what was there is remembered: all weights of a model need not fit twice.
+
+        Args:
+            node: The node that reads the constant.
+            index: Which of its inputs that is.
+            integers: The elements, in the constant's shape; those of 4 bits are stored packed.
+            parameters: float32 scales ``(…, ceil(size / block), …)``, and zero points.
+            axis: The axis along which the blocks lie.
+            block: Elements that share a scale.
+        """
+        old, graph = node.inputs[index], node.graph
+        assert old is not None
+        assert graph is not None
+        base = old.name or "weights"
+        inputs = [
+            self._editor.add_tensor(node, _packed(integers), f"{base}_quantized"),
+            self._editor.add_constant(node, parameters.scale, f"{base}_scale"),
+        ]
+        if parameters.zero_point.astype(np.int16).any():
+            zero_point = _packed(parameters.zero_point)
+            inputs.append(self._editor.add_tensor(node, zero_point, f"{base}_zero_point"))
+        attributes = [ir.AttrInt64("axis", axis), ir.AttrInt64("block_size", block)]
+        read = self._node("DequantizeLinear", inputs, attributes, base)
+        read.outputs[0].type, read.outputs[0].shape = old.type, old.shape
+        graph.insert_before(node, read)
+        self.reread(node, index, read.outputs[0])
+        return read.outputs[0]
+
+    def reread(self, node: ir.Node, index: int, value: ir.Value) -> None:
+        """Let ``node`` read ``value``; what it has read goes where nothing else reads it."""
+        old = node.inputs[index]
+        node.replace_input_with(index, value)
+        erase_unused(old)
+
+    def multiplied(self, node: ir.Node, index: int, factors: np.ndarray) -> None:
+        """Multiply input ``index`` of ``node``, a constant, by what broadcasts against it."""
+        old = node.inputs[index]
+        array = queries.constant(old)
+        assert old is not None
+        assert array is not None
+        product = (array * factors).astype(array.dtype)
+        self.reread(node, index, self._editor.add_constant(node, product, f"{old.name}_scaled"))
 
     def _pair(
         self,
@@ -142,3 +198,12 @@ def _along(reader: ir.Node, values: np.ndarray, array: np.ndarray) -> np.ndarray
     else:
         granularity = PerAxis(axis)
     return granularity.spread(values, array.shape)
+
+
+def _packed(integers: np.ndarray) -> ir.TensorProtocol:
+    """A tensor that takes as much memory as it takes in a file: two elements of 4 bits a byte."""
+    whole = ir.Tensor(np.ascontiguousarray(integers))
+    if whole.dtype.bitwidth != 4:
+        return whole
+    data = np.frombuffer(whole.tobytes(), np.uint8)
+    return ir.PackedTensor(data, whole.dtype, shape=whole.shape)

@@ -14,7 +14,7 @@ from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.editing import Editor
 from infopt.passes.observed import NOT_OBSERVED, calibration_of
-from infopt.passes.quantization._rounding import request, rounded
+from infopt.passes.quantization._per_channel import request, rounded
 from infopt.passes.quantization._sites import Site, site
 from infopt.passes.quantization._writer import Writer
 from infopt.quant.affine import Parameters

@@ -1,0 +1,70 @@
+"""Weights with a scale for each output channel to integers, by one of several algorithms."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.ir import queries
+from infopt.passes.quantization._sites import Site, channels_axis
+from infopt.quant.affine import Parameters, parameters, quantize, weight_range
+from infopt.quant.calibration import Calibration, Request
+from infopt.quant.granularity import PerAxis
+from infopt.quant.rounding.gptq import gptq
+from infopt.quant.spec import QuantSpec
+
+ALGORITHMS = ("nearest", "gptq")
+
+
+def request(found: Site, algorithm: str) -> Request | None:
+    """What ``algorithm`` has to know of the inputs of an operator."""
+    if algorithm != "gptq" or not is_matrix(found):
+        return None
+    return Request(found.inputs[0].name or "", "moments", channels_axis(found.node))
+
+
+def is_matrix(found: Site) -> bool:
+    """Whether each output depends on one vector of inputs: a product, or a pointwise Conv."""
+    if found.node.op_type != "Conv":
+        return True
+    shape = queries.static_shape(found.node.inputs[1])
+    group = queries.attribute(found.node, "group", 1)
+    return shape is not None and group == 1 and math.prod(shape[2:]) == 1
+
+
+def rounded(
+    found: Site,
+    value: ir.Value,
+    spec: QuantSpec,
+    algorithm: str,
+    calibration: Calibration,
+    least: np.ndarray | float,
+) -> tuple[np.ndarray, Parameters]:
+    """The weights as integers, in their own shape, and their scales.
+
+    Args:
+        found: The operator.
+        value: What it reads: the activation before it was quantized.
+        spec: What to quantize to, with scales along the axis of the outputs.
+        algorithm: One of :data:`ALGORITHMS`; rounding to nearest where it does not apply.
+        calibration: What is known of ``value``.
+        least: The least scale of each output: a channel of tiny weights cannot hold its bias else.
+    """
+    assert found.weights is not None
+    weights = queries.constant(found.node.inputs[found.weights])
+    assert weights is not None
+    chosen = parameters(*weight_range(weights, spec.granularity), spec)
+    tight = bool((chosen.scale < least).any())
+    chosen = dataclasses.replace(chosen, scale=np.maximum(chosen.scale, np.float32(least)))
+    moments = calibration.moments(value.name, channels_axis(found.node))
+    if algorithm == "nearest" or moments is None or tight or not is_matrix(found):
+        return quantize(weights, chosen, spec), chosen
+    rows = weights if found.axis == 0 else weights.T
+    flat = np.ascontiguousarray(rows.reshape(rows.shape[0], -1))
+    result = gptq(flat, moments.mean, dataclasses.replace(spec, granularity=PerAxis(0)))
+    integers = result.quantized.reshape(rows.shape)
+    integers = integers if found.axis == 0 else np.ascontiguousarray(integers.T)
+    return integers, result.parameters
