@@ -26,6 +26,7 @@ from infopt.passes.fusion.fuse_instance_normalization import FuseInstanceNormali
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_mish import FuseMish
 from infopt.passes.fusion.fuse_pad import FusePad
+from infopt.passes.fusion.fuse_past import FusePast
 from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
@@ -112,10 +113,11 @@ def raising() -> tuple[Step, ...]:
         # Over space instead of a last axis; and either of them between two reshapes.
         FuseInstanceNormalization(),
         FuseGroupNormalization(),
-        # Attention and its positions before what they stand between: heads are then split and
-        # merged right beside it …
+        # Attention, its positions and its past before what they stand between: heads are then
+        # split and merged right beside it …
         FuseAttention(),
         FuseRotaryEmbedding(),
+        FusePast(),
         # … where the operators can do that themselves.
         FuseHeads(),
         # Three products of one input while they still stand beside the attention.

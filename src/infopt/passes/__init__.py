@@ -25,6 +25,7 @@ from infopt.passes.fusion.fuse_instance_normalization import FuseInstanceNormali
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_mish import FuseMish
 from infopt.passes.fusion.fuse_pad import FusePad
+from infopt.passes.fusion.fuse_past import FusePast
 from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
@@ -51,6 +52,7 @@ _ALL: tuple[type[Pass], ...] = (
     EliminateDeadCode,
     FuseAttention,
     FuseRotaryEmbedding,
+    FusePast,
     FuseHeads,
     PackProjections,
     FuseGemm,

@@ -5,6 +5,7 @@ A rule gives one size for each axis, ``None`` where no more is known than the ou
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -14,7 +15,7 @@ import onnx_ir as ir
 from infopt.ir.queries import attribute
 from infopt.passes.editing import operators
 from infopt.passes.matching import input_at
-from infopt.passes.sizes.known import Known, Size
+from infopt.passes.sizes.known import Known, Size, minus, plus
 
 Shape = Sequence[Size | None] | None
 
@@ -145,8 +146,7 @@ def _concat_shape(known: Known, node: ir.Node) -> Shape:
         return None
     joined = attribute(node, "axis", 0) % len(shape)
     lengths = [(known.shape(value) or ())[joined : joined + 1] for value in node.inputs]
-    numbers = [length[0] for length in lengths if length and isinstance(length[0], int)]
-    total = sum(numbers) if len(numbers) == len(lengths) else None
+    total = functools.reduce(plus, [length[0] if length else None for length in lengths])
     return [total if axis == joined else size for axis, size in enumerate(shape)]
 
 
@@ -173,8 +173,9 @@ def _range(known: Known, node: ir.Node) -> Shape:
     start, limit, delta = (known.content(input_at(node, index)) for index in range(3))
     if start is None or limit is None or delta is None:
         return None
-    counts_up = start.entries == (0,) and delta.entries == (1,)
-    return [limit.entries[0] if counts_up else None]
+    # What is left of the limit is a size; a number may be one that counts down.
+    length = minus(limit.entries[0], start.entries[0]) if delta.entries == (1,) else None
+    return [max(length, 0) if isinstance(length, int) else length]
 
 
 def split_shapes(known: Known, node: ir.Node) -> list[list[Size | None]]:
