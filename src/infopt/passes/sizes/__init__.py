@@ -62,7 +62,7 @@ class Sizes(Known):
         wrong would fail anyway.
         """
         left, right = self.shape(a), self.shape(b)
-        if left is None or right is None or a.shape is None or b.shape is None:
+        if left is None or right is None:
             return False
         if alike(left[axis_a], right[axis_b]):
             return True

@@ -150,6 +150,20 @@ def _concat_shape(known: Known, node: ir.Node) -> Shape:
     return [total if axis == joined else size for axis, size in enumerate(shape)]
 
 
+def _tile(known: Known, node: ir.Node) -> Shape:
+    shape, times = known.shape(input_at(node, 0)), known.content(input_at(node, 1))
+    if shape is None or times is None or len(times.entries) != len(shape):
+        return None
+    return [
+        size
+        if count == 1
+        else size * count
+        if isinstance(size, int) and isinstance(count, int)
+        else None
+        for size, count in zip(shape, times.entries, strict=True)
+    ]
+
+
 def _slice_shape(known: Known, node: ir.Node) -> Shape:
     shape = known.shape(input_at(node, 0))
     bounds = [known.content(input_at(node, index)) for index in (1, 2, 3, 4)]
@@ -261,6 +275,7 @@ SHAPES: dict[str, Callable[[Known, ir.Node], Shape]] = {
     "Reshape": _reshape,
     "Slice": _slice_shape,
     "Squeeze": _squeeze,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
