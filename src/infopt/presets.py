@@ -16,6 +16,7 @@ from infopt.passes.cleanup.simplify_einsum import SimplifyEinsum
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_batch_normalization import FuseBatchNormalization
+from infopt.passes.fusion.fuse_causal import FuseCausal
 from infopt.passes.fusion.fuse_channel_affine import FuseChannelAffine
 from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_gemm import FuseGemm
@@ -118,6 +119,8 @@ def raising() -> tuple[Step, ...]:
         FuseAttention(),
         FuseRotaryEmbedding(),
         FusePast(),
+        # Once it is known which attention has a past: beside one, a causal mask stays a mask.
+        FuseCausal(),
         # … where the operators can do that themselves.
         FuseHeads(),
         # Three products of one input while they still stand beside the attention.

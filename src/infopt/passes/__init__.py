@@ -15,6 +15,7 @@ from infopt.passes.cleanup.simplify_einsum import SimplifyEinsum
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_batch_normalization import FuseBatchNormalization
+from infopt.passes.fusion.fuse_causal import FuseCausal
 from infopt.passes.fusion.fuse_channel_affine import FuseChannelAffine
 from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_gemm import FuseGemm
@@ -53,6 +54,7 @@ _ALL: tuple[type[Pass], ...] = (
     FuseAttention,
     FuseRotaryEmbedding,
     FusePast,
+    FuseCausal,
     FuseHeads,
     PackProjections,
     FuseGemm,

@@ -51,6 +51,7 @@ CHOICES = (
     Choice(_CPU, "group normalization", "InstanceNormalization", LowerGroupNormalization()),
     Choice(_CPU, "swish", "QuickGelu", LowerSwish()),
     Choice(_CPU, "attention", "Attention"),
+    Choice(_CPU, "causal mask", "is_causal"),
     Choice(_CPU, "rotary embedding", "RotaryEmbedding"),
     Choice(_CPU, "sum and RMS norm", "Add, RMSNormalization"),
 )
