@@ -61,6 +61,15 @@ def _heads(name: str, count: str) -> str:
         {name}h = Transpose <perm = [0, 2, 1, 3]> ({name}r)"""
 
 
+LATER = """
+                start = Constant <value_int = 0> ()
+                count = Constant <value_int = {S}> ()
+                step = Constant <value_int = 1> ()
+                places = Range(start, count, step)
+                behind = Constant <value_ints = [1]> ()
+                rows = Unsqueeze(places, behind)
+                allowed = LessOrEqual(places, rows)"""
+
 ROWS: Sequence[Mapping[str, int]] = (
     {"B": 1, "S": 128, "N": 384},
     {"B": 1, "S": 128, "N": 768},
@@ -179,6 +188,26 @@ CASES = (
             "Attention": "y = Attention <q_num_heads = {H}, kv_num_heads = {H}> (q, k, v)",
         },
         LONG,
+    ),
+    Case(
+        "causal mask",
+        "float[{B},{S},{N}] q, float[{B},{S},{N}] k, float[{B},{S},{N}] v",
+        {},
+        {
+            "is_causal": (
+                "y = Attention <q_num_heads = {H}, kv_num_heads = {H}, is_causal = 1> (q, k, v)"
+            ),
+            "boolean mask": f"""
+                {LATER}
+                y = Attention <q_num_heads = {{H}}, kv_num_heads = {{H}}> (q, k, v, allowed)""",
+            "added mask": f"""
+                {LATER}
+                zero = Constant <value_float = 0.0> ()
+                ban = Constant <value_float = -1.7e38> ()
+                mask = Where(allowed, zero, ban)
+                y = Attention <q_num_heads = {{H}}, kv_num_heads = {{H}}> (q, k, v, mask)""",
+        },
+        HEADS,
     ),
     Case(
         "rotary embedding",

@@ -35,7 +35,7 @@ the same for ONNX Runtime's default at fp32. SQNR, cosine and agreement are thos
 fp32, on inputs that nothing was calibrated on: EfficientNet on crops of ten photographs (agreement
 of the class with the highest score), MiniLM on tweets and Amazon reviews (cosine of the sentence
 embeddings; accuracy of a logistic regression on them, trained on other sentences). BERT, ViT and
-ResNet have random weights, which tell the speed, and of accuracy no more than that nothing broke."""
+ResNet have random weights: they tell the speed, and of accuracy only that nothing broke."""
 
 Run = Callable[[Feeds], list[np.ndarray]]
 Recipe = Callable[[Path, Path, Sequence[Feeds]], None]
@@ -259,16 +259,22 @@ def measure(
         for name, make in forms.items():
             if name == "infopt":
                 continue
-            theirs, mine = pairs(
-                lambda make=make: functools.partial(make(), feeds),  # type: ignore[misc]
-                lambda: functools.partial(ours(), feeds),
-                count=sessions,
-                seconds=seconds / sessions,
-            )
-            ratio: Ratio = peers.ratio(theirs, mine)
+            ratio = _beside(make, ours, feeds, seconds=seconds, sessions=sessions)
             rows[name]["speed"][str(batch)] = ratio.as_dict()
             click.echo(f"{subject.name} × {batch} beside {name}: {ratio.value:.3f}")
     return {"model": subject.name, "outcome": built.manifest.evidence["outcome"], "forms": rows}
+
+
+def _beside(
+    make: Callable[[], Run], ours: Callable[[], Run], feeds: Feeds, *, seconds: float, sessions: int
+) -> Ratio:
+    theirs, mine = pairs(
+        lambda: functools.partial(make(), feeds),
+        lambda: functools.partial(ours(), feeds),
+        count=sessions,
+        seconds=seconds / sessions,
+    )
+    return peers.ratio(theirs, mine)
 
 
 def _inputs(file: Path) -> list[str]:

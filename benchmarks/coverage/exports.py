@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.coverage.families import INPUTS, SEQUENCES, Cell, build
+from benchmarks.coverage.families import INPUTS, PAST, SEQUENCES, Cell, build
 
 SHAPES = ((2, 12), (3, 17))
 """Batch and length of the two sets of inputs; the export sees the first."""
@@ -46,6 +46,7 @@ def export(cell: Cell, cache: Path) -> Export:
         with _quiet():
             try:
                 result = {"sizes": _export(cell, model)}
+                _try(model, _inputs(cell, *SHAPES[0], left=False))
             except Exception as error:
                 result = {"error": _first_line(error)}
         note.write_text(json.dumps(result))
@@ -80,7 +81,7 @@ def _export(cell: Cell, path: Path) -> str:
             str(path),
             dynamo=False,
             input_names=names,
-            dynamic_axes={name: dict(_axes(name)) for name in names},
+            dynamic_axes={name: dict(_axes(name, names)) for name in names},
         )
         return "all"
     first: Exception | None = None
@@ -104,9 +105,28 @@ def _export(cell: Cell, path: Path) -> str:
     raise first
 
 
-def _axes(name: str) -> Iterator[tuple[int, str]]:
+def _try(path: Path, inputs: dict[str, Any]) -> None:
+    """Run an export; what ONNX Runtime cannot run is none."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session.run(None, {x.name: inputs[x.name].numpy() for x in session.get_inputs()})
+    except Exception as error:
+        reason = str(error).rpartition(" was false. ")[2]
+        raise RuntimeError(f"ONNX Runtime cannot run what was exported: {reason}") from None
+
+
+def _axes(name: str, names: list[str]) -> Iterator[tuple[int, str]]:
+    """The dynamic axes of an input; ``total`` is the length of past and sequence."""
     yield 0, "batch"
-    if name in SEQUENCES:
+    if name.startswith(PAST):
+        yield 2, "past"
+    elif name == "attention_mask" and any(other.startswith(PAST) for other in names):
+        yield 1, "total"
+    elif name in SEQUENCES:
         yield 1, SEQUENCES[name]
 
 
@@ -115,17 +135,19 @@ def _dynamic(names: list[str], sizes: str) -> Any:
 
     if sizes == "none":
         return None
-    dims = {"batch": torch.export.Dim("batch", max=64)}
-    if sizes == "all":
-        lengths = {SEQUENCES[name] for name in names if name in SEQUENCES}
-        dims |= {length: torch.export.Dim(length, max=64) for length in sorted(lengths)}
-    entries = [{axis: dims[dim] for axis, dim in _axes(name) if dim in dims} for name in names]
+    axes = [dict(_axes(name, names)) for name in names]
+    found = sorted({dim for entry in axes for dim in entry.values()})
+    dims = {dim: torch.export.Dim(dim, max=64) for dim in found if sizes == "all" or dim == "batch"}
+    if "total" in dims:  # the sum of two others, which no Dim can say
+        dims["total"] = torch.export.Dim.AUTO
+    entries = [{axis: dims[dim] for axis, dim in entry.items() if dim in dims} for entry in axes]
     return {"inputs": tuple(entries)}
 
 
 def _first_output(model: Any, names: list[str]) -> Any:
-    """``model`` with inputs by position and one output."""
+    """``model`` with inputs by position and one output, or with it the keys and values to keep."""
     import torch
+    from transformers import DynamicCache
 
     class FirstOutput(torch.nn.Module):
         def __init__(self) -> None:
@@ -133,7 +155,14 @@ def _first_output(model: Any, names: list[str]) -> Any:
             self.model = model
 
         def forward(self, *inputs: torch.Tensor) -> Any:
-            return self.model(**dict(zip(names, inputs, strict=True)))[0]
+            given: dict[str, Any] = dict(zip(names, inputs, strict=True))
+            past = [given.pop(name) for name in names if name.startswith(PAST)]
+            if not past:
+                return self.model(**given)[0]
+            cache = DynamicCache(list(zip(past[::2], past[1::2], strict=True)))
+            result = self.model(**given, past_key_values=cache, use_cache=True)[0]
+            layers: Any = cache.layers
+            return result, *((layer.keys, layer.values) for layer in layers)
 
     # Weights that want gradients lead torch to another form of attention, which for a bias that
     # is a weight, as in T5, BEiT and Swin, it then cannot export.

@@ -8,6 +8,7 @@ architecture: they are what a person would write down, not what infopt finds.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,12 @@ Expected = Mapping[str, int]
 
 FOLDED = "Conv+BatchNormalization"
 """The site of a BatchNormalization that goes into the weights of the convolution before it."""
+
+KEPT = "Attention+past"
+"""The site of an Attention that takes the keys and values of former calls, and returns them."""
+
+PAST = "past_"
+"""How the names of these keys and values begin."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +171,25 @@ def _sound(batch: int, length: int, *, mask: bool, left: bool) -> Inputs:
     return {"input_features": torch.randn(batch, 16, 64)}
 
 
+def _cached(batch: int, length: int, *, mask: bool, left: bool, heads: int = HEADS) -> Inputs:
+    """New tokens behind half as many former ones; the mask is for both."""
+    import torch
+
+    former = length // 2
+    inputs = {"input_ids": _tokens(batch, length)}
+    if mask:
+        inputs["attention_mask"] = _mask(batch, former + length, left)
+    for layer in range(LAYERS):
+        for name in ("key", "value"):
+            shape = batch, heads, former, HIDDEN // HEADS
+            inputs[f"{PAST}{name}_{layer}"] = torch.randn(*shape)
+    return inputs
+
+
 INPUTS: dict[str, Callable[..., Inputs]] = {
     "text": _text,
+    "cached": _cached,
+    "grouped-cached": functools.partial(_cached, heads=GROUPS),
     "decoder": _decoder,
     "pair": _pair,
     "image": _image,
@@ -228,6 +252,12 @@ def _llama_like(
     return Family(name, model, config, expected, attentions=attentions)
 
 
+def _with_cache(family: Family, kind: str) -> Family:
+    """The same behind tokens whose keys and values are kept."""
+    expected = {**family.expected, KEPT: LAYERS}
+    return dataclasses.replace(family, name=f"{family.name}-cached", kind=kind, expected=expected)
+
+
 _T5 = {
     "d_model": HIDDEN,
     "d_kv": HIDDEN // HEADS,
@@ -270,6 +300,43 @@ _TOWER = {
 }
 _PATCHES = {**_TOWER, "image_size": 64, "patch_size": 16}
 _VIT = {"Attention": LAYERS, "LayerNormalization": 1 + 2 * LAYERS, "Gelu": LAYERS}
+
+_GPT2 = Family(
+    "gpt2",
+    "GPT2Model",
+    {
+        "n_embd": HIDDEN,
+        "n_layer": LAYERS,
+        "n_head": HEADS,
+        "n_positions": 128,
+        "vocab_size": VOCABULARY,
+        "initializer_range": 0.2,
+        "use_cache": False,
+    },
+    {"Attention": LAYERS, "LayerNormalization": 1 + 2 * LAYERS, "Gelu": LAYERS},
+)
+_GPTJ = Family(
+    "gptj",
+    "GPTJModel",
+    {
+        "n_embd": HIDDEN,
+        "n_layer": LAYERS,
+        "n_head": HEADS,
+        "n_positions": 128,
+        "rotary_dim": 8,
+        "vocab_size": VOCABULARY,
+        "initializer_range": 0.2,
+        "use_cache": False,
+    },
+    {
+        "Attention": LAYERS,
+        "RotaryEmbedding": 2 * LAYERS,
+        "LayerNormalization": 1 + LAYERS,
+        "Gelu": LAYERS,
+    },
+    attentions=("eager",),
+)
+_LLAMA = _llama_like("LlamaModel", "llama")
 
 FAMILIES: tuple[Family, ...] = (
     _bert_like("BertModel", "bert"),
@@ -474,21 +541,10 @@ FAMILIES: tuple[Family, ...] = (
         masked=False,
         attentions=("none",),
     ),
-    Family(
-        "gpt2",
-        "GPT2Model",
-        {
-            "n_embd": HIDDEN,
-            "n_layer": LAYERS,
-            "n_head": HEADS,
-            "n_positions": 128,
-            "vocab_size": VOCABULARY,
-            "initializer_range": 0.2,
-            "use_cache": False,
-        },
-        {"Attention": LAYERS, "LayerNormalization": 1 + 2 * LAYERS, "Gelu": LAYERS},
-    ),
-    _llama_like("LlamaModel", "llama"),
+    _GPT2,
+    _with_cache(_GPT2, "cached"),
+    _LLAMA,
+    _with_cache(_LLAMA, "grouped-cached"),
     _llama_like("Qwen2Model", "qwen2"),
     _llama_like("Qwen3Model", "qwen3", norms=4),
     _llama_like("MistralModel", "mistral", sliding_window=6),
@@ -555,6 +611,34 @@ FAMILIES: tuple[Family, ...] = (
             "RotaryEmbedding": 2 * LAYERS,
             "LayerNormalization": 1 + LAYERS,
             "Gelu": LAYERS,
+        },
+    ),
+    _GPTJ,
+    dataclasses.replace(_GPTJ, name="codegen", model="CodeGenModel"),
+    Family(
+        "cohere",
+        "CohereModel",
+        {
+            **_TOWER,
+            "num_key_value_heads": GROUPS,
+            "vocab_size": VOCABULARY,
+            "pad_token_id": 0,
+            "use_cache": False,
+        },
+        {
+            "Attention": LAYERS,
+            "RotaryEmbedding": 2 * LAYERS,
+            "LayerNormalization": 1 + LAYERS,
+            "Swish": LAYERS,
+        },
+    ),
+    _llama_like(
+        "GlmModel",
+        "glm",
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
         },
     ),
 )

@@ -12,11 +12,15 @@ import numpy as np
 import onnx_ir as ir
 
 from benchmarks.coverage.exports import Export, ExportError, export
-from benchmarks.coverage.families import FOLDED, Cell, find
+from benchmarks.coverage.families import FOLDED, KEPT, Cell, find
 from infopt.importers import import_model
 from infopt.ir import files, queries
+from infopt.passes.matching import input_at
 from infopt.pipeline import PassRun, Pipeline
 from infopt.presets import cleanup, raising, tidying
+
+PAST_KEYS = 4
+"""Which input of an Attention the keys of former calls are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +86,8 @@ def evaluate(cell: Cell, cache: Path) -> Result:
 def _found(model: ir.Model, expected: Mapping[str, int]) -> dict[str, int]:
     counts = queries.count_operators(model)
     counts[FOLDED] = expected.get(FOLDED, 0) - counts["BatchNormalization"]
+    attentions = [node for node in queries.nodes(model) if queries.is_standard(node, "Attention")]
+    counts[KEPT] = sum(input_at(node, PAST_KEYS) is not None for node in attentions)
     return {name: min(counts[name], wanted) for name, wanted in expected.items()}
 
 

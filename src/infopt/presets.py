@@ -20,6 +20,7 @@ from infopt.passes.cleanup.simplify_einsum import SimplifyEinsum
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_batch_normalization import FuseBatchNormalization
+from infopt.passes.fusion.fuse_causal import FuseCausal
 from infopt.passes.fusion.fuse_channel_affine import FuseChannelAffine
 from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_gemm import FuseGemm
@@ -30,6 +31,7 @@ from infopt.passes.fusion.fuse_instance_normalization import FuseInstanceNormali
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_mish import FuseMish
 from infopt.passes.fusion.fuse_pad import FusePad
+from infopt.passes.fusion.fuse_past import FusePast
 from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
@@ -193,10 +195,13 @@ def raising() -> tuple[Step, ...]:
         # Over space instead of a last axis; and either of them between two reshapes.
         FuseInstanceNormalization(),
         FuseGroupNormalization(),
-        # Attention and its positions before what they stand between: heads are then split and
-        # merged right beside it …
+        # Attention, its positions and its past before what they stand between: heads are then
+        # split and merged right beside it …
         FuseAttention(),
         FuseRotaryEmbedding(),
+        FusePast(),
+        # Once it is known which attention has a past: beside one, a causal mask stays a mask.
+        FuseCausal(),
         # … where the operators can do that themselves.
         FuseHeads(),
         # Three products of one input while they still stand beside the attention.

@@ -14,8 +14,8 @@
     fold: Mul → z: …
 
 A pass that needs to know the model on data has ``calibrate,`` before it, and one that needs another
-pass has that one. A model that stays as it is becomes ``(unchanged)``. The first three parts are written by hand,
-the others by ``pytest --update-golden``.
+pass has that one. A model that stays as it is becomes ``(unchanged)``. The first three parts are
+written by hand, the others by ``pytest --update-golden``.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from infopt.ir.shapes import infer_shapes
 from infopt.passes.base import Pass, Preserves
 
 HEADER = '<ir_version: 11, opset_import: ["" : 24]>\n'
-SIZES = {"N": 2, "M": 3}
-"""The sizes of named dimensions; any other is 2."""
+SIZES = {"N": 2, "M": 3, "T": 4}
+"""The sizes of named dimensions; any other is 2. A total T is that of two others."""
 
 Array = npt.NDArray[np.generic]
 

@@ -15,6 +15,7 @@ from infopt.passes.cleanup.simplify_einsum import SimplifyEinsum
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.fusion.fuse_attention import FuseAttention
 from infopt.passes.fusion.fuse_batch_normalization import FuseBatchNormalization
+from infopt.passes.fusion.fuse_causal import FuseCausal
 from infopt.passes.fusion.fuse_channel_affine import FuseChannelAffine
 from infopt.passes.fusion.fuse_gelu import FuseGelu
 from infopt.passes.fusion.fuse_gemm import FuseGemm
@@ -25,6 +26,7 @@ from infopt.passes.fusion.fuse_instance_normalization import FuseInstanceNormali
 from infopt.passes.fusion.fuse_layer_normalization import FuseLayerNormalization
 from infopt.passes.fusion.fuse_mish import FuseMish
 from infopt.passes.fusion.fuse_pad import FusePad
+from infopt.passes.fusion.fuse_past import FusePast
 from infopt.passes.fusion.fuse_residual import FuseResidual
 from infopt.passes.fusion.fuse_rms_normalization import FuseRmsNormalization
 from infopt.passes.fusion.fuse_rotary_embedding import FuseRotaryEmbedding
@@ -60,6 +62,8 @@ _ALL: tuple[type[Pass], ...] = (
     EliminateDeadCode,
     FuseAttention,
     FuseRotaryEmbedding,
+    FusePast,
+    FuseCausal,
     FuseHeads,
     PackProjections,
     FuseGemm,

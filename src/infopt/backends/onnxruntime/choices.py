@@ -63,6 +63,7 @@ CHOICES = (
     Choice(_CPU, "attention", "Attention"),
     # It computes block by block what has no mask; that pays where the scores leave the cache.
     Choice(_CPU, "long attention", "MultiHeadAttention", LowerAttention()),
+    Choice(_CPU, "causal mask", "is_causal"),
     Choice(_CPU, "rotary embedding", "RotaryEmbedding"),
     Choice(_CPU, "sum and RMS norm", "Add, RMSNormalization"),
 )

@@ -12,25 +12,17 @@ import onnx_ir as ir
 from infopt.backends.base import Outcome
 from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.ir import queries
+from infopt.passes.editing import operators
 
-INTEGER = frozenset(
-    [
-        "QLinearConv",
-        "QLinearMatMul",
-        "QGemm",
-        "MatMulInteger",
-        "MatMulIntegerToFloat",
-        "DynamicQuantizeMatMul",
-        "ConvInteger",
-        "QAttention",
-        "MatMulNBits",
-    ]
+INTEGER = operators(
+    """
+    ConvInteger DynamicQuantizeMatMul MatMulInteger MatMulIntegerToFloat MatMulNBits QAttention
+    QGemm QLinearConv QLinearMatMul
+    """
 )
 """Operators that multiply integers."""
 
-_FLOATING = frozenset(
-    ["Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"]
-)
+_FLOATING = operators("Conv FusedConv FusedGemm FusedMatMul Gemm MatMul NhwcFusedConv")
 
 
 def outcome(model_file: Path, without: Sequence[str]) -> Outcome:

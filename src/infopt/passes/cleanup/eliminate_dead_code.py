@@ -74,6 +74,8 @@ def _drop_outputs(node: ir.Node, schema: onnx.defs.OpSchema, journal: Journal) -
     """Drop optional outputs that nothing reads."""
     if node.op_type == "BatchNormalization":
         return  # the number of its outputs decides whether it trains
+    if node.op_type == "Attention" and any(node.inputs[4:6]):
+        return  # runtimes need a place for the present where there is a past
     unused = [
         output
         for output, formal in zip(node.outputs, schema.outputs, strict=False)

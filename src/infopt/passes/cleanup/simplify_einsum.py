@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import string
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,12 +18,34 @@ from infopt.passes.sizes import Sizes
 RULE = "einsum"
 
 
+Place = tuple[ir.Value, int]
+"""An axis of a value, which tells the size of a letter."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Operand:
     """A value, and the letter of each of its axes."""
 
-    value: ir.Value
     letters: str
+    places: tuple[Place, ...]
+    """For each letter where its size can be seen."""
+    computed: ir.Value | None = None
+    """``None`` as long as the product of the operands before it is not written."""
+
+    @classmethod
+    def of(cls, value: ir.Value, letters: str) -> Operand:
+        """An input of the Einsum."""
+        return cls(letters, tuple((value, axis) for axis in range(len(letters))), value)
+
+    @property
+    def value(self) -> ir.Value:
+        """The value, once it is written."""
+        assert self.computed is not None
+        return self.computed
+
+    def number(self, sizes: Sizes, letter: str) -> int | None:
+        """The size of a letter, if it is a known number."""
+        return sizes.number(*self.places[self.letters.index(letter)])
 
     def ordered(self, to: Builder, letters: str) -> ir.Value:
         """The value with its axes in this order, and axes of one for letters it does not have."""
@@ -67,6 +90,14 @@ class Product:
         """The same with its operands exchanged."""
         return dataclasses.replace(self, left=self.right, right=self.left)
 
+    def after(self, former: ir.Value) -> Product:
+        """The same with the product before it written."""
+        left, right = (
+            dataclasses.replace(x, computed=former) if x.computed is None else x
+            for x in (self.left, self.right)
+        )
+        return dataclasses.replace(self, left=left, right=right)
+
 
 @dataclasses.dataclass(frozen=True)
 class SimplifyEinsum(Rewrite):
@@ -78,6 +109,9 @@ class SimplifyEinsum(Rewrite):
     Several letters that are summed over, or several columns, become one axis by a Reshape, for
     which their sizes must be known.
 
+    More than two operands are contracted from left to right, pair by pair. An ellipsis is as many
+    letters as the operands have axes there, broadcast like them.
+
     Two dimensions with the same name are believed to be as long where they are summed over: a
     MatMul in which they are not fails.
     """
@@ -86,54 +120,114 @@ class SimplifyEinsum(Rewrite):
     anchors: ClassVar[frozenset[str]] = frozenset({"Einsum"})
 
     def look(self, node: ir.Node, sizes: Sizes) -> Answer:
-        operands = [value for value in node.inputs if value is not None]
-        terms, output = _parsed(queries.attribute(node, "equation", ""))
-        if "." in "".join(terms):
-            return Miss(RULE, "its equation has an ellipsis")
+        values = [value for value in node.inputs if value is not None]
+        parsed = _parsed(queries.attribute(node, "equation", ""), list(map(sizes.rank, values)))
+        if isinstance(parsed, str):
+            return Miss(RULE, parsed)
+        terms, output = parsed
         if any(len(set(term)) < len(term) for term in terms):
             return Miss(RULE, "it takes a diagonal")
-        if len(terms) != len(operands) or len(operands) > 2:
-            return Miss(RULE, f"it has {len(operands)} operands")
-        if len(operands) == 1:
-            x, letters = operands[0], terms[0]
+        if len(terms) != len(values):
+            return Miss(RULE, f"it has {len(values)} operands, and its equation has {len(terms)}")
+        if len(values) == 1:
+            x, letters = values[0], terms[0]
             if sorted(letters) != sorted(output):
                 return Miss(RULE, "it sums over one operand")
             return Found(RULE, lambda to: _transposed(to, x, letters, output, node.outputs[0]))
-        left, right = map(Operand, operands, terms)
-        alone = {*left.letters} ^ {*right.letters}
-        if alone - {*output}:
-            return Miss(RULE, "it sums over an axis that only one operand has")
-        product = Product(left, right, output, _numbers(sizes, left, right))
-        if not product.inner:
-            both = [left, right]
-            return Found(
-                RULE,
-                lambda to: to.op(
-                    "Mul", *(x.ordered(to, output) for x in both), like=node.outputs[0]
-                ),
-            )
-        if len(product.rows) == 1 and output[-1] in product.rows:
-            product = product.turned()  # so that the rows come last
-        reason = _misfit(product, sizes)
-        return Miss(RULE, reason) if reason else Found(RULE, lambda to: _matmul(to, product, node))
+        products = _pairs(list(map(Operand.of, values, terms)), output, sizes)
+        if isinstance(products, str):
+            return Miss(RULE, products)
+
+        def build(to: Builder) -> ir.Value:
+            result = values[0]
+            for product in products:
+                like = node.outputs[0] if product is products[-1] else None
+                result = _written(to, product.after(result), like)
+            return result
+
+        return Found(RULE, build)
 
 
-def _parsed(equation: str) -> tuple[list[str], str]:
-    """The letters of each operand, and those of the output."""
+def _parsed(equation: str, ranks: Sequence[int | None]) -> tuple[list[str], str] | str:
+    """The letters of each operand, and those of the output; or why they cannot be told."""
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if not arrow:
-        letters = "".join(terms)
+        letters = "".join(terms).replace(".", "")
         output = "".join(sorted(x for x in set(letters) if letters.count(x) == 1))
-    return terms, output
+        output = "..." * ("..." in inputs) + output
+    if "..." not in inputs:
+        return terms, output
+    if "..." not in output:
+        return "it sums over an ellipsis"
+    # ONNX gives all ellipses of an equation as many axes.
+    counts = {
+        None if rank is None else rank - len(term) + len("...")
+        for term, rank in zip(terms, ranks, strict=False)
+        if "..." in term
+    }
+    count = counts.pop()
+    if count is None or counts:
+        return "it has an ellipsis for an unknown number of axes"
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    hidden = "".join(free[:count])
+    return [term.replace("...", hidden) for term in terms], output.replace("...", hidden)
+
+
+def _pairs(operands: Sequence[Operand], output: str, sizes: Sizes) -> list[Product] | str:
+    """The products that contract the operands from left to right; or why there is one that cannot.
+
+    The left operand of each but the first is the result of the one before.
+    """
+    left, *others = operands
+    products: list[Product] = []
+    for index, right in enumerate(others, 1):
+        last = index == len(others)
+        later = {*output}.union(*(x.letters for x in others[index:]))
+        if ({*left.letters} ^ {*right.letters}) - later:
+            return "it sums over an axis that only one operand has"
+        target = output if last else _natural(left.letters, right.letters, later)
+        product = Product(left, right, target, _numbers(sizes, left, right))
+        if product.inner:
+            # The better form has the rows last; the other one may need fewer sizes.
+            forms = [product, product.turned()]
+            if len(product.rows) == 1 and target[-1] in product.rows:
+                forms.reverse()
+            reasons = [_misfit(form, sizes) for form in forms]
+            if all(reasons):
+                return str(reasons[0])
+            product = forms[reasons.index(None)]
+        products.append(product)
+        left = Operand(target, tuple(_place(x, left, right, sizes) for x in target))
+    return products
+
+
+def _natural(left: str, right: str, later: set[str]) -> str:
+    """The letters of a product in the order in which a MatMul leaves them."""
+    both = [x for x in left if x in right and x in later]
+    rows, columns = ([x for x in a if x not in b] for a, b in ((left, right), (right, left)))
+    return "".join([*both, *rows, *columns])
+
+
+def _place(letter: str, left: Operand, right: Operand, sizes: Sizes) -> Place:
+    """Where the size of a letter can be seen: not on an axis of one that is broadcast."""
+    places = [x.places[x.letters.index(letter)] for x in (left, right) if letter in x.letters]
+    return next((place for place in places if sizes.number(*place) != 1), places[0])
+
+
+def _written(to: Builder, product: Product, like: ir.Value | None) -> ir.Value:
+    if product.inner:
+        return _matmul(to, product, like)
+    both = (product.left, product.right)
+    return to.op("Mul", *(x.ordered(to, product.output) for x in both), like=like)
 
 
 def _numbers(sizes: Sizes, *operands: Operand) -> dict[str, int]:
     """The letters whose size is one number wherever they stand."""
     found: dict[str, set[int | None]] = {}
     for operand in operands:
-        for axis, letter in enumerate(operand.letters):
-            found.setdefault(letter, set()).add(sizes.number(operand.value, axis))
+        for letter in operand.letters:
+            found.setdefault(letter, set()).add(operand.number(sizes, letter))
     return {
         letter: number
         for letter, numbers in found.items()
@@ -144,10 +238,8 @@ def _numbers(sizes: Sizes, *operands: Operand) -> dict[str, int]:
 def _misfit(product: Product, sizes: Sizes) -> str | None:
     left, right = product.left, product.right
     for letter in product.inner:
-        places = left.letters.index(letter), right.letters.index(letter)
-        if letter not in product.sizes and not sizes.agree(
-            left.value, places[0], right.value, places[1]
-        ):
+        here, there = (x.places[x.letters.index(letter)] for x in (left, right))
+        if letter not in product.sizes and not sizes.agree(*here, *there):
             return f"the sizes of {letter!r}, which it sums over, may differ"
     merged = product.inner if len(product.inner) > 1 else ""
     if merged or len(product.columns) > 1:
@@ -158,7 +250,7 @@ def _misfit(product: Product, sizes: Sizes) -> str | None:
     return None
 
 
-def _matmul(to: Builder, product: Product, node: ir.Node) -> ir.Value:
+def _matmul(to: Builder, product: Product, output: ir.Value | None) -> ir.Value:
     batch, rows, inner, columns = product.batch, product.rows, product.inner, product.columns
     a = product.left.ordered(to, batch + (rows or "0") + inner)
     # Several rows are batches of the MatMul, too; of matrices, whatever their number.
@@ -173,7 +265,7 @@ def _matmul(to: Builder, product: Product, node: ir.Node) -> ir.Value:
         if len(inner) == 1:
             ends[0] = 0
         b = to.op("Reshape", b, _ints(to, [*kept, *ends]))
-    output, plain = node.outputs[0], batch + rows + columns
+    plain = batch + rows + columns
     like = output if plain == product.output else None
     direct = rows and len(columns) == 1
     value = to.op("MatMul", a, b, like=like if direct else None)

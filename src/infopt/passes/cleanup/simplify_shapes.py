@@ -133,7 +133,7 @@ def _target(node: ir.Node, sizes: Sizes, data: tuple[Size, ...] | None) -> list[
             return f"size {axis} of the target is a real 0, which no copied size may stand beside"
         elif isinstance(entry, int):
             target.append(entry)
-        elif isinstance(entry, Dim) and entry == copied:
+        elif entry is not None and entry == copied:
             target.append(0)
         elif isinstance(entry, Dim) and _same_name(entry, node.inputs[0], axis):
             target.append(0)

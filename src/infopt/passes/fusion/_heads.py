@@ -8,7 +8,7 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.passes.matching import produced_by
 from infopt.passes.rewriting import Builder
-from infopt.passes.sizes import Sizes
+from infopt.passes.sizes import Sizes, alike
 from infopt.passes.sizes.known import Dim
 
 HEADS_FIRST = (0, 2, 1, 3)
@@ -33,12 +33,18 @@ def split(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Value, int] | None:
     ``value`` is (batch, heads, sequence, size), by a Reshape and a Transpose.
     """
     found = transposed(value, sizes)
-    if found is None or found[1] != HEADS_FIRST:
-        return None
-    reshape = produced_by(found[0], "Reshape")
+    return None if found is None or found[1] != HEADS_FIRST else parted(found[0], sizes)
+
+
+def parted(parts: ir.Value, sizes: Sizes) -> tuple[ir.Value, int] | None:
+    """``x`` of shape (batch, sequence, heads · size) and ``heads``, if ``parts`` has both axes.
+
+    ``parts`` is (batch, sequence, heads, size), by a Reshape.
+    """
+    reshape = produced_by(parts, "Reshape")
     if reshape is None or reshape.inputs[0] is None or sizes.rank(reshape.inputs[0]) != 3:
         return None
-    x, parts = reshape.inputs[0], found[0]
+    x = reshape.inputs[0]
     heads, length = sizes.number(parts, 2), sizes.number(parts, 3)
     if sizes.rank(parts) != 4 or heads is None or length is None:
         return None
@@ -115,8 +121,10 @@ def grouped(value: ir.Value, sizes: Sizes) -> ir.Value:
     groups, count = before[1], repeated[2]
     if not isinstance(groups, int) or not isinstance(count, int):
         return value
+    target = sizes.content(expand.inputs[1])
+    wanted = (None,) * 5 if target is None or len(target.entries) != 5 else target.entries
     kept = all(
-        repeated[there] == before[here] or sizes.agree(expand.outputs[0], there, x, here)
+        sizes.agree(expand.outputs[0], there, x, here) or alike(wanted[there], before[here])
         for here, there in ((0, 0), (1, 1), (2, 3), (3, 4))
     )
     if not kept or after[1] != groups * count or not isinstance(after[3], int):
@@ -135,6 +143,7 @@ def length_of(to: Builder, sizes: Sizes, value: ir.Value, axis: int) -> ir.Value
     entry = Dim(value, axis) if known is None else known[axis]
     if isinstance(entry, int):
         return to.constant(np.array([entry]), f"size_{entry}")
-    if entry.value.graph is not value.graph:  # replaced meanwhile, or outside of this graph
+    # A sum is read as a whole; and what was replaced meanwhile or is not of this graph is not.
+    if not isinstance(entry, Dim) or entry.value.graph is not value.graph:
         entry = Dim(value, axis)
     return to.op("Shape", entry.value, start=entry.axis, end=entry.axis + 1)

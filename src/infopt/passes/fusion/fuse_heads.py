@@ -17,6 +17,10 @@ from infopt.passes.sizes import Sizes
 
 RULE = "heads"
 INPUTS = ("queries", "keys", "values")
+LENGTHS = 6
+"""The input that says how many keys of each sequence count; it has no form with a past."""
+OUTPUTS = 3
+"""The result and the present keys and values; one more holds the scores by heads."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,8 @@ class FuseHeads(Fusion):
 
     Where all three are split into heads by a Reshape and a Transpose just before (or before a
     RotaryEmbedding, which then takes its input whole, too) and the result is merged just after,
-    the operators' forms of rank 3 say the same with a number of heads.
+    the operators' forms of rank 3 say the same with a number of heads. Past and present keys and
+    values have an axis for the heads in either form.
     """
 
     name: ClassVar[str] = "fuse-heads"
@@ -46,9 +51,9 @@ class FuseHeads(Fusion):
 
     def look(self, node: ir.Node, sizes: Sizes) -> Answer:
         values = [input_at(node, index) for index in range(3)]
-        if any(sizes.rank(value) != 4 for value in values) or len(node.outputs) > 1:
+        if any(sizes.rank(value) != 4 for value in values) or input_at(node, LENGTHS) is not None:
             return None
-        if any(input_at(node, index) is not None for index in (4, 5, 6)):
+        if len(node.outputs) > OUTPUTS:
             return None
         sides = [_side(value, node, sizes) for value in values]
         whole = merged(node.outputs[0], sizes)
@@ -60,24 +65,23 @@ class FuseHeads(Fusion):
             return Miss(RULE, f"the {' and '.join(missing)} are not split from one axis")
         if whole is None:
             return Miss(RULE, "the heads of the result are not merged into one axis")
-        output = whole
+        output, present = whole, node.outputs[1:]
 
         def build(to: Builder) -> Sequence[ir.Value]:
             attributes = {name: attr.value for name, attr in node.attributes.items()}
             inputs = [_whole(side, to) for side in found]
             q, k, _ = found
-            result = to.op(
+            return to.ops(
                 "Attention",
                 *inputs,
-                input_at(node, 3),
-                like=output,
+                *node.inputs[3:],
+                like=[output, *present],
                 **attributes,
                 q_num_heads=q.heads,
                 kv_num_heads=k.heads,
             )
-            return [result]
 
-        return Found(RULE, build, (output,))
+        return Found(RULE, build, (output, *present))
 
 
 def _side(value: ir.Value | None, node: ir.Node, sizes: Sizes) -> Side | None:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
+from infopt.passes.fusion._angles import Layout, appended, batched, flattened, on_last_axis, rows
 from infopt.passes.fusion._fusion import Fusion
-from infopt.passes.fusion._heads import length_of
-from infopt.passes.matching import (
-    either_way,
-    input_at,
-    is_read_outside,
-    produced_by,
-    with_scalar,
-)
+from infopt.passes.fusion._heads import parted
+from infopt.passes.matching import either_way, input_at, is_read_outside, produced_by
 from infopt.passes.rewriting import Answer, Builder, Found, Miss
 from infopt.passes.sizes import Sizes
 
 RULE = "rotary-embedding"
-Write = Callable[[Builder], ir.Value]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +25,12 @@ class FuseRotaryEmbedding(Fusion):
     """``x * cos + rotate_half(x) * sin`` becomes ``RotaryEmbedding(x, cos, sin)``.
 
     ``x`` has shape (batch, heads, sequence, size of a head); ``rotate_half`` puts the negated
-    second half of the last axis before the first. Sines and cosines whose halves are equal,
-    because the angles were concatenated with themselves or because a table says so, are kept
-    once, one row for each sequence of the batch. Where only the first part of each head is
-    rotated and the rest concatenated again, the operator does that, too (Su et al.,
-    arXiv:2104.09864).
+    second half of the last axis before the first, or, interleaved, each negated odd element
+    before the even one. Where ``x`` is (batch, sequence, heads, size of a head), its heads are
+    made one axis for the operator. Sines and cosines of which each stands there twice, because
+    the angles were concatenated with themselves or because a table says so, are kept once, one
+    row for each sequence of the batch. Where only the first part of each head is rotated and the
+    rest concatenated again, the operator does that, too (Su et al., arXiv:2104.09864).
     """
 
     name: ClassVar[str] = "fuse-rotary-embedding"
@@ -50,39 +45,86 @@ class FuseRotaryEmbedding(Fusion):
             if left is None or right is None:
                 continue
             for half, sin in either_way(right):
-                x = _rotated(half, sizes)
-                if x is None:
+                found = _half_turned(half, sizes) or _neighbours_turned(half, sizes)
+                if found is None:
                     continue
+                x, interleaved = found
                 for same, cos in either_way(left):
                     if same is x:
-                        return _rotary(node, x, cos, sin, sizes)
+                        return _rotary(node, x, cos, sin, interleaved, sizes)
         return None
 
 
-def _rotary(node: ir.Node, x: ir.Value, cos: ir.Value, sin: ir.Value, sizes: Sizes) -> Answer:
+def _rotary(
+    node: ir.Node, x: ir.Value, cos: ir.Value, sin: ir.Value, interleaved: bool, sizes: Sizes
+) -> Answer:
     if sizes.rank(x) != 4:
         return Miss(RULE, f"it has rank {sizes.rank(x)}, not 4 with an axis for the heads")
+    layout = Layout(_heads_axis(cos, x, sizes), interleaved)
     for value in (cos, sin):
         if sizes.number(value, -1) != sizes.number(x, -1):
             return Miss(RULE, "its sines or cosines are broadcast along the heads' own axis")
-        if sizes.number(value, -2) == 1 and sizes.number(x, 2) != 1:
+        length = -2 if layout.heads == 1 else -3
+        if sizes.number(value, length) == 1 and sizes.number(x, length) != 1:
             return Miss(RULE, "its sines or cosines are those of one position")
-    caches = [_cache(value, x, sizes) for value in (cos, sin)]
-    found = [cache for cache in caches if not isinstance(cache, str)]
+    if layout.heads == 2 and None in (sizes.number(x, 2), sizes.number(x, 3)):
+        return Miss(RULE, "the number of heads is known only at run time")
+    tables = [rows(value, layout, sizes) for value in (cos, sin)]
+    found = [table for table in tables if not isinstance(table, str)]
     if len(found) < 2:
-        return Miss(RULE, next(cache for cache in caches if isinstance(cache, str)))
+        return Miss(RULE, next(table for table in tables if isinstance(table, str)))
 
     def build(to: Builder) -> ir.Value:
-        rows = [_batched(to, cache(to), x, sizes) for cache in found]
-        return to.op("RotaryEmbedding", x, *rows, like=node.outputs[0])
+        caches = [batched(to, table(to), x, sizes) for table in found]
+        return _written(to, node.outputs[0], x, caches, layout, sizes)
 
     return Found(RULE, build)
 
 
-def _rotated(value: ir.Value, sizes: Sizes) -> ir.Value | None:
+def _heads_axis(cos: ir.Value, x: ir.Value, sizes: Sizes) -> int:
+    """The axis of ``x`` along which its cosines are all the same."""
+    before = (sizes.rank(cos) or 0) >= 3 and sizes.number(cos, -3) != 1
+    return 2 if before and sizes.number(cos, -2) == 1 and sizes.number(x, 1) != 1 else 1
+
+
+def _written(
+    to: Builder,
+    like: ir.Value,
+    x: ir.Value,
+    caches: Sequence[ir.Value | None],
+    layout: Layout,
+    sizes: Sizes,
+    first: int | None = None,
+) -> ir.Value:
+    """The operator, for the first elements of each head or for all."""
+    heads, size = sizes.number(x, layout.heads), sizes.number(x, 3)
+    whole, count = x, None if first is None else heads
+    if layout.heads == 2:
+        assert heads is not None
+        assert size is not None
+        split, count = parted(x, sizes), heads
+        if split is None:
+            whole = to.op("Reshape", x, to.constant(np.array([0, 0, heads * size]), "whole"))
+        else:
+            whole, _ = split
+    rotated = to.op(
+        "RotaryEmbedding",
+        whole,
+        *caches,
+        like=like if whole is x else whole,
+        num_heads=count,
+        interleaved=int(layout.interleaved) or None,
+        rotary_embedding_dim=first,
+    )
+    if layout.heads == 1:
+        return rotated
+    return to.op("Reshape", rotated, to.constant(np.array([0, 0, heads, size]), "heads"), like=like)
+
+
+def _half_turned(value: ir.Value, sizes: Sizes) -> tuple[ir.Value, bool] | None:
     """``x`` if ``value`` is its second half, negated, before its first half."""
     concat = produced_by(value, "Concat")
-    if concat is None or len(concat.inputs) != 2 or not _on_last_axis(concat, sizes):
+    if concat is None or len(concat.inputs) != 2 or not on_last_axis(concat, sizes):
         return None
     negated = produced_by(concat.inputs[0], "Neg")
     if negated is None:
@@ -94,38 +136,61 @@ def _rotated(value: ir.Value, sizes: Sizes) -> ir.Value | None:
     if length is None or length % 2:
         return None
     halves = (first[1:], second[1:])
-    return first[0] if halves == ((0, length // 2), (length // 2, length)) else None
+    return (first[0], False) if halves == ((0, length // 2), (length // 2, length)) else None
 
 
-def _part(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Value, int, int] | None:
-    """``x``, start and end if ``value`` is that part of the last axis of ``x``."""
-    node = produced_by(value, "Slice", "Split")
+def _neighbours_turned(value: ir.Value, sizes: Sizes) -> tuple[ir.Value, bool] | None:
+    """``x`` if ``value`` is ``x`` with each odd element, negated, before the even one."""
+    concat = produced_by(flattened(value, sizes), "Concat")
+    if concat is None or len(concat.inputs) != 2 or not on_last_axis(concat, sizes):
+        return None
+    left, right = (appended(value, sizes) for value in concat.inputs)
+    if left is None or right is None or left[1] or right[1]:
+        return None
+    negated = produced_by(left[0], "Neg")
+    odd = None if negated is None else _every_second(negated.inputs[0], 1, sizes)
+    return None if odd is None or odd is not _every_second(right[0], 0, sizes) else (odd, True)
+
+
+def _every_second(value: ir.Value | None, start: int, sizes: Sizes) -> ir.Value | None:
+    """``x`` if ``value`` is every second element of its last axis, of which there are pairs."""
+    found = _bounds(value, sizes)
+    length = None if found is None else sizes.number(found[0], -1)
+    if found is None or length is None or length % 2:
+        return None
+    return found[0] if found[1:] == (start, length, 2) else None
+
+
+def _bounds(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Value, int, int, int] | None:
+    """``x``, start, end and step if ``value`` is a Slice of the last axis of ``x``."""
+    node = produced_by(value, "Slice")
     x = None if node is None else node.inputs[0]
     length = sizes.number(x, -1)
     if node is None or x is None or length is None:
         return None
-    if node.op_type == "Split":
-        return _piece(node, value, x, length, sizes)
-    bounds = [sizes.content(input_at(node, index)) for index in (1, 2, 3)]
-    steps = sizes.content(input_at(node, 4))
-    if any(bound is None or len(bound.entries) != 1 or not bound.known for bound in bounds):
+    numbers = [1 if index == 4 and input_at(node, 4) is None else None for index in range(1, 5)]
+    for place, index in enumerate(range(1, 5)):
+        content = sizes.content(input_at(node, index))
+        if content is not None and len(content.entries) == 1 and content.known:
+            numbers[place] = int(str(content.entries[0]))
+    start, end, axis, step = numbers
+    if start is None or end is None or step is None or step < 1:
         return None
-    if steps is None if input_at(node, 4) is not None else False:
-        return None
-    if steps is not None and steps.entries != (1,):
-        return None
-    start, end, axis = (int(str(bound.entries[0])) for bound in bounds if bound is not None)
-    if axis not in (-1, (sizes.rank(x) or 0) - 1):
+    if axis is None or axis not in (-1, (sizes.rank(x) or 0) - 1):
         return None
     start, end, _ = slice(start, end).indices(length)
-    return x, start, end
+    return x, start, end, step
 
 
-def _piece(
-    node: ir.Node, value: ir.Value | None, x: ir.Value, length: int, sizes: Sizes
-) -> tuple[ir.Value, int, int] | None:
-    count = len(node.outputs)
-    if not _on_last_axis(node, sizes):
+def _part(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Value, int, int] | None:
+    """``x``, start and end if ``value`` is that part of the last axis of ``x``."""
+    node = produced_by(value, "Split")
+    if node is None:
+        found = _bounds(value, sizes)
+        return found[:3] if found is not None and found[3] == 1 else None
+    x, count = node.inputs[0], len(node.outputs)
+    length = sizes.number(x, -1)
+    if x is None or length is None or not on_last_axis(node, sizes):
         return None
     given = sizes.content(input_at(node, 1))
     if given is not None and given.known:
@@ -139,125 +204,36 @@ def _piece(
     return x, start, start + lengths[index]
 
 
-def _on_last_axis(node: ir.Node, sizes: Sizes) -> bool:
-    axis = queries.attribute(node, "axis", 0)
-    return axis == -1 or axis == (sizes.rank(node.inputs[0]) or 0) - 1
-
-
-def _cache(value: ir.Value, x: ir.Value, sizes: Sizes) -> Write | str:
-    """Writes the sines or cosines without an axis for the heads, one half; or why not."""
-    unsqueeze = produced_by(value, "Unsqueeze")
-    count = sizes.rank(value)
-    if unsqueeze is not None and count == 4 and unsqueeze.inputs[0] is not None:
-        axes = sizes.content(input_at(unsqueeze, 1))
-        inner = unsqueeze.inputs[0]
-        if axes is not None and axes.entries in ((1,), (-3,)) and sizes.rank(inner) == 3:
-            return _half(inner, sizes) or "the halves of its sines or cosines are not the same"
-    if count is None or not 2 <= count <= 4:
-        return f"its sines or cosines have rank {count}"
-    if count >= 3 and sizes.number(value, -3) != 1:
-        return "its sines or cosines are not the same for all heads"
-    half = _half(value, sizes)
-    if half is None:
-        return "the halves of its sines or cosines are not the same"
-    if count == 3:
-        return half
-    op_type, axis = ("Unsqueeze", 0) if count == 2 else ("Squeeze", 1)
-    return lambda to: to.op(op_type, half(to), to.constant(np.array([axis]), "axis"))
-
-
-def _batched(to: Builder, rows: ir.Value, x: ir.Value, sizes: Sizes) -> ir.Value:
-    """``rows`` of shape (batch or 1, sequence, half), for every sequence of the batch."""
-    if sizes.shape(rows) is not None and sizes.agree(rows, 0, x, 0):
-        return rows
-    batch = length_of(to, sizes, x, 0)
-    target = to.op("Concat", batch, to.constant(np.array([1, 1]), "ones"), axis=0)
-    return to.op("Expand", rows, target)
-
-
-def _half(value: ir.Value, sizes: Sizes) -> Write | None:
-    """Writes the first half of the last axis, if the second half is the same."""
-    tensor = queries.constant_tensor(value)
-    if tensor is not None:
-        return _half_of_table(value, tensor)
-    node = value.producer()
-    if node is None or node.domain != "" or not node.inputs or node.inputs[0] is None:
-        return None
-    if node.op_type == "Concat":
-        twice = len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]
-        first = node.inputs[0]
-        return (lambda _: first) if twice and _on_last_axis(node, sizes) else None
-    scaled = with_scalar(node) if node.op_type in ("Mul", "Div") else None
-    source = node.inputs[0] if scaled is None else scaled[0]
-    if node.op_type in ("Mul", "Div") and scaled is None:
-        return None
-    if scaled is not None and sizes.rank(source) != sizes.rank(value):
-        return None
-    if node.op_type not in ("Cos", "Sin", "Cast", "Mul", "Div", "Gather", "Unsqueeze", "Slice"):
-        return None
-    if not _keeps_last_axis(node, sizes):
-        return None
-    inner = _half(source, sizes)
-    if inner is None:
-        return None
-    attributes = {name: attr.value for name, attr in node.attributes.items()}
-
-    def write(to: Builder) -> ir.Value:
-        inputs = [inner(to) if other is source else other for other in node.inputs]
-        return to.op(node.op_type, *inputs, **attributes)
-
-    return write
-
-
-def _keeps_last_axis(node: ir.Node, sizes: Sizes) -> bool:
-    """Whether an operator that moves elements leaves those along the last axis where they are."""
-    count = sizes.rank(node.inputs[0])
-    if node.op_type == "Gather":
-        return count is not None and count > 1 and queries.attribute(node, "axis", 0) == 0
-    if node.op_type in ("Unsqueeze", "Slice"):
-        axes = sizes.content(input_at(node, 1 if node.op_type == "Unsqueeze" else 3))
-        if axes is None or count is None or not axes.known:
-            return False
-        last = count if node.op_type == "Unsqueeze" else count - 1
-        return all(axis not in (-1, last) for axis in axes.entries)
-    return True
-
-
-def _half_of_table(value: ir.Value, tensor: ir.TensorProtocol) -> Write | None:
-    shape = queries.static_shape(value)
-    if not shape or shape[-1] % 2:
-        return None
-    array = tensor.numpy()
-    first, second = np.split(array, 2, axis=-1)
-    if not np.array_equal(first, second):
-        return None
-    return lambda to: to.constant(np.ascontiguousarray(first), "half")
-
-
 def _partial(node: ir.Node, sizes: Sizes) -> Answer:
     """The first part of each head rotated, and the rest as it was."""
-    rotary = produced_by(node.inputs[0], "RotaryEmbedding")
-    if rotary is None or len(node.inputs) != 2 or not _on_last_axis(node, sizes):
+    chain = _rotation(node.inputs[0], sizes)
+    if chain is None or len(node.inputs) != 2 or not on_last_axis(node, sizes):
         return None
-    first, rest = _part(rotary.inputs[0], sizes), _part(node.inputs[1], sizes)
+    first, rest = _part(chain[0].inputs[0], sizes), _part(node.inputs[1], sizes)
     if first is None or rest is None or first[0] is not rest[0]:
         return None
-    x, heads, length = first[0], sizes.number(first[0], 1), sizes.number(first[0], -1)
-    if (first[1], first[2], rest[2]) != (0, rest[1], length):
+    x, heads = first[0], 1 if len(chain) == 1 else 2
+    if (first[1], first[2], rest[2]) != (0, rest[1], sizes.number(x, -1)):
         return None
-    if heads is None:
+    if sizes.number(x, heads) is None:
         return Miss(RULE, "the number of heads is known only at run time")
-    if is_read_outside(rotary.outputs[0], [node]):
+    if any(is_read_outside(step.outputs[0], [node, *chain]) for step in chain):
         return Miss(RULE, "the rotated part is read elsewhere, too")
+    rotary = chain[len(chain) // 2]
     _, *caches = rotary.inputs
-    return Found(
-        RULE,
-        lambda to: to.op(
-            "RotaryEmbedding",
-            x,
-            *caches,
-            like=node.outputs[0],
-            num_heads=heads,
-            rotary_embedding_dim=first[2],
-        ),
-    )
+    layout = Layout(heads, bool(queries.attribute(rotary, "interleaved", 0)))
+    return Found(RULE, lambda to: _written(to, node.outputs[0], x, caches, layout, sizes, first[2]))
+
+
+def _rotation(value: ir.Value | None, sizes: Sizes) -> tuple[ir.Node, ...] | None:
+    """The RotaryEmbedding that computes ``value``; one of rank 3 with a Reshape on each side."""
+    behind = produced_by(value, "Reshape")
+    rotary = produced_by(value if behind is None else behind.inputs[0], "RotaryEmbedding")
+    if rotary is None or "rotary_embedding_dim" in rotary.attributes:
+        return None
+    if behind is None:
+        return (rotary,)
+    before = produced_by(rotary.inputs[0], "Reshape")
+    if before is None or sizes.rank(rotary.inputs[0]) != 3:
+        return None
+    return (before, rotary, behind)

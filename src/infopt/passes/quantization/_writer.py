@@ -180,7 +180,8 @@ class Writer:
 def dequantized(reader: ir.Node) -> np.ndarray:
     """What a DequantizeLinear makes of constant integers: float32, of their shape."""
     integers, scale = queries.constant(reader.inputs[0]), queries.constant(reader.inputs[1])
-    assert integers is not None and scale is not None
+    assert integers is not None
+    assert scale is not None
     zero_point = queries.constant(input_at(reader, 2))
     steps = integers.astype(np.float32)
     if zero_point is not None:

@@ -105,7 +105,9 @@ def _write(node: ir.Node, index: int, shift: np.ndarray, editor: Editor) -> None
         return
     stored, scale = reader.inputs[0], queries.constant(reader.inputs[1])
     integers = queries.constant(stored)
-    assert stored is not None and integers is not None and scale is not None
+    assert stored is not None
+    assert integers is not None
+    assert scale is not None
     limits = np.iinfo(integers.dtype)
     sums = np.rint(integers + shift / scale.astype(np.float64))
     clipped = np.clip(sums, limits.min, limits.max).astype(integers.dtype)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import onnx_ir as ir
 
 from infopt.ir.queries import GraphLike
 from infopt.passes.sizes.content_rules import CONTENTS
-from infopt.passes.sizes.known import INTEGRAL, Known
+from infopt.passes.sizes.known import INTEGRAL, Dim, Entry, Known, Sum
 from infopt.passes.sizes.shape_rules import SHAPES, split_shapes
 
 
@@ -60,14 +62,28 @@ class Sizes(Known):
         wrong would fail anyway.
         """
         left, right = self.shape(a), self.shape(b)
-        if left is None or right is None or a.shape is None or b.shape is None:
+        if left is None or right is None:
             return False
-        if left[axis_a] == right[axis_b]:
+        if alike(left[axis_a], right[axis_b]):
             return True
-        name = a.shape[axis_a]
-        return (
-            isinstance(name, ir.SymbolicDim)
-            and name.value is not None
-            and name == b.shape[axis_b]
-            and a.graph is b.graph
-        )
+        name = _name(Dim(a, axis_a))
+        return name is not None and name == _name(Dim(b, axis_b))
+
+
+def alike(a: Entry, b: Entry) -> bool:
+    """Whether two sizes are the same, by origin or by name, as :meth:`Sizes.agree` says."""
+    if a is None or b is None:
+        return False
+    return a == b or (_name(a) is not None and _name(a) == _name(b))
+
+
+def _name(size: Entry) -> object:
+    """What a size is called, and in which graph; ``None`` if it has no name."""
+    if isinstance(size, Sum):
+        names = [(_name(part), count) for part, count in size.counts]
+        return None if any(name is None for name, _ in names) else (Counter(names), size.number)
+    if not isinstance(size, Dim) or size.value.shape is None:
+        return None
+    dim = size.value.shape[size.axis]
+    named = isinstance(dim, ir.SymbolicDim) and dim.value is not None
+    return (dim, id(size.value.graph)) if named else None

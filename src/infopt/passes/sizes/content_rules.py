@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from infopt.ir.queries import attribute
 from infopt.passes.matching import input_at
-from infopt.passes.sizes.known import MAX_ENTRIES, Content, Dim, Entry, Known
+from infopt.passes.sizes.known import MAX_ENTRIES, Content, Dim, Entry, Known, minus, plus
 
 
 def _shape_of(known: Known, node: ir.Node) -> Content | None:
@@ -136,20 +136,6 @@ def _numbers(function: Callable[[int, int], int | None]) -> Callable[[Entry, Ent
     return apply
 
 
-def _add(a: Entry, b: Entry) -> Entry:
-    if isinstance(a, int) and isinstance(b, int):
-        return a + b
-    return a if b == 0 else b if a == 0 else None
-
-
-def _sub(a: Entry, b: Entry) -> Entry:
-    if isinstance(a, int) and isinstance(b, int):
-        return a - b
-    if a is not None and a == b:
-        return 0
-    return a if b == 0 else None
-
-
 def _mul(a: Entry, b: Entry) -> Entry:
     return _product((a, b))
 
@@ -221,7 +207,7 @@ def _filled(known: Known, node: ir.Node) -> Content | None:
 
 
 CONTENTS: dict[str, Callable[[Known, ir.Node], Content | None]] = {
-    "Add": _elementwise(_add),
+    "Add": _elementwise(plus),
     "And": _elementwise(_numbers(lambda a, b: int(bool(a and b)))),
     "Cast": _cast,
     "Concat": _concat,
@@ -247,7 +233,7 @@ CONTENTS: dict[str, Callable[[Known, ir.Node], Content | None]] = {
     "Size": _size_of,
     "Slice": _slice,
     "Squeeze": _reform,
-    "Sub": _elementwise(_sub),
+    "Sub": _elementwise(minus),
     "Unsqueeze": _reform,
     "Where": _elementwise(_where),
 }

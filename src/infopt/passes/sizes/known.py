@@ -1,7 +1,8 @@
 """What is known of shapes and of small integer tensors before the model runs.
 
-A dimension is a number, or a :class:`Dim`: "the size of this axis of this value". Two
-dimensions are the same only if they come from the same place; names are not believed. ONNX
+A dimension is a number, a :class:`Dim`: "the size of this axis of this value", or a
+:class:`Sum` of several. Two dimensions are the same only if they come from the same places; names
+are not believed. ONNX
 says that inputs which share a dimension's name share its size, but no runtime enforces that,
 so a model that is fed ``batch`` 1 here and 3 there broadcasts, and must go on doing so.
 """
@@ -9,6 +10,7 @@ so a model that is fed ``batch`` 1 here and 3 there broadcasts, and must go on d
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -27,9 +29,59 @@ class Dim:
     axis: int
 
 
-Size = int | Dim
-Entry = int | Dim | None
+@dataclasses.dataclass(frozen=True)
+class Sum:
+    """Several sizes, one behind the other, as those of a past and of what is new."""
+
+    counts: frozenset[tuple[Dim, int]]
+    """How often each size is in it."""
+    number: int
+    """What is added to them; not negative, so that the sum is not."""
+
+
+Size = int | Dim | Sum
+Entry = int | Dim | Sum | None
 """An element of an integer tensor: a number, a size, or unknown."""
+
+
+def plus(a: Entry, b: Entry) -> Entry:
+    """The sum; unknown where it may be negative."""
+    if a is None or b is None:
+        return None
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    counts, number = _counted(a)
+    more, offset = _counted(b)
+    return _sum(counts + more, number + offset)
+
+
+def minus(a: Entry, b: Entry) -> Entry:
+    """What is left of ``a`` if ``b`` is a part of it."""
+    if a is None or b is None:
+        return None
+    if isinstance(a, int) and isinstance(b, int):
+        return a - b
+    counts, number = _counted(a)
+    less, offset = _counted(b)
+    return _sum(counts - less, number - offset) if less <= counts else None
+
+
+def _counted(size: Size) -> tuple[Counter[Dim], int]:
+    if isinstance(size, int):
+        return Counter(), size
+    if isinstance(size, Dim):
+        return Counter([size]), 0
+    return Counter(dict(size.counts)), size.number
+
+
+def _sum(counts: Counter[Dim], number: int) -> Entry:
+    if not counts:
+        return number
+    if number < 0:
+        return None
+    if number == 0 and counts.total() == 1:
+        return next(iter(counts))
+    return Sum(frozenset(counts.items()), number)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ A rule gives one size for each axis, ``None`` where no more is known than the ou
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -14,9 +15,12 @@ import onnx_ir as ir
 from infopt.ir.queries import attribute
 from infopt.passes.editing import operators
 from infopt.passes.matching import input_at
-from infopt.passes.sizes.known import Known, Size
+from infopt.passes.sizes.known import Entry, Known, Size, minus, plus
 
 Shape = Sequence[Size | None] | None
+
+LONGEST = 2**31 - 2
+"""An end of a Slice behind this is the end of the axis."""
 
 
 def _same(known: Known, node: ir.Node) -> Shape:
@@ -55,6 +59,11 @@ def _broadcast(known: Known, node: ir.Node) -> Shape:
 def _expand(known: Known, node: ir.Node) -> Shape:
     shape, target = known.shape(input_at(node, 0)), known.content(input_at(node, 1))
     return None if shape is None or target is None else broadcast([shape, target.entries])
+
+
+def _filled_shape(known: Known, node: ir.Node) -> Shape:
+    target = known.content(input_at(node, 0))
+    return None if target is None else target.entries
 
 
 def _reshape(known: Known, node: ir.Node) -> Shape:
@@ -145,16 +154,29 @@ def _concat_shape(known: Known, node: ir.Node) -> Shape:
         return None
     joined = attribute(node, "axis", 0) % len(shape)
     lengths = [(known.shape(value) or ())[joined : joined + 1] for value in node.inputs]
-    numbers = [length[0] for length in lengths if length and isinstance(length[0], int)]
-    total = sum(numbers) if len(numbers) == len(lengths) else None
+    total = functools.reduce(plus, [length[0] if length else None for length in lengths])
     return [total if axis == joined else size for axis, size in enumerate(shape)]
+
+
+def _tile(known: Known, node: ir.Node) -> Shape:
+    shape, times = known.shape(input_at(node, 0)), known.content(input_at(node, 1))
+    if shape is None or times is None or len(times.entries) != len(shape):
+        return None
+    return [
+        size
+        if count == 1
+        else size * count
+        if isinstance(size, int) and isinstance(count, int)
+        else None
+        for size, count in zip(shape, times.entries, strict=True)
+    ]
 
 
 def _slice_shape(known: Known, node: ir.Node) -> Shape:
     shape = known.shape(input_at(node, 0))
     bounds = [known.content(input_at(node, index)) for index in (1, 2, 3, 4)]
-    starts, ends, axes, steps = (None if b is None or not b.known else b.entries for b in bounds)
-    if shape is None or axes is None:
+    starts, ends, axes, steps = (None if b is None else b.entries for b in bounds)
+    if shape is None or axes is None or None in axes:
         return None
     if starts is None or ends is None or (steps is None and input_at(node, 4) is not None):
         starts = ends = (None,) * len(axes)
@@ -162,19 +184,30 @@ def _slice_shape(known: Known, node: ir.Node) -> Shape:
     for axis, start, end, step in zip(axes, starts, ends, steps or (1,) * len(axes), strict=True):
         assert isinstance(axis, int)
         whole = shape[axis]
-        if any(not isinstance(bound, int) for bound in (start, end, step, whole)):
-            result[axis] = None
-        else:
+        if all(isinstance(bound, int) for bound in (start, end, step, whole)):
             result[axis] = len(range(*slice(start, end, step).indices(cast(int, whole))))
+        else:
+            result[axis] = _between(start, end, whole) if step == 1 else None
     return result
+
+
+def _between(start: Entry, end: Entry, whole: Size) -> Size | None:
+    """The size of a part of an axis."""
+    if any(isinstance(bound, int) and bound < 0 for bound in (start, end)):
+        return None
+    if isinstance(end, int) and end > LONGEST:
+        end = whole
+    # Only a part that is surely there is as long as its bounds say.
+    return minus(end, start) if minus(whole, end) is not None else None
 
 
 def _range(known: Known, node: ir.Node) -> Shape:
     start, limit, delta = (known.content(input_at(node, index)) for index in range(3))
     if start is None or limit is None or delta is None:
         return None
-    counts_up = start.entries == (0,) and delta.entries == (1,)
-    return [limit.entries[0] if counts_up else None]
+    # What is left of the limit is a size; a number may be one that counts down.
+    length = minus(limit.entries[0], start.entries[0]) if delta.entries == (1,) else None
+    return [max(length, 0) if isinstance(length, int) else length]
 
 
 def split_shapes(known: Known, node: ir.Node) -> list[list[Size | None]]:
@@ -251,6 +284,7 @@ SHAPES: dict[str, Callable[[Known, ir.Node], Shape]] = {
     **dict.fromkeys(operators("ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum"), _reduce),
     "Attention": _attention,
     "Concat": _concat_shape,
+    "ConstantOfShape": _filled_shape,
     "Expand": _expand,
     "Gather": _gather_shape,
     "Gemm": _gemm,
@@ -260,6 +294,7 @@ SHAPES: dict[str, Callable[[Known, ir.Node], Shape]] = {
     "Reshape": _reshape,
     "Slice": _slice_shape,
     "Squeeze": _squeeze,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

@@ -1,0 +1,450 @@
+"""Tensors whose elements follow from their places, as those from which causal masks are made.
+
+Of such a tensor one of two things is known: that its elements are a :class:`Line` (the same
+everywhere, or counting along its axes), or that it has one number on one side of such a line and
+another one on the other, a :class:`Border`. Booleans are ones and zeros.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.ir import queries
+from infopt.passes.matching import input_at, produced_by
+from infopt.passes.sizes import Sizes
+
+LARGEST = 1 << 24
+"""Constants with more elements than this are no tables of positions."""
+
+LONGEST = 1 << 16
+"""Nor do those with more than this count along their axes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """``start + Σ steps[axis] · index[axis]``."""
+
+    start: float
+    steps: tuple[int, ...]
+
+    @property
+    def number(self) -> float | None:
+        """What all elements are, if they are the same."""
+        return None if any(self.steps) else self.start
+
+    def __sub__(self, other: Line) -> Line:
+        """The difference, broadcast."""
+        return self.plus(other, -1)
+
+    def plus(self, other: Line, factor: int = 1) -> Line:
+        """The sum with ``factor`` times another one, broadcast."""
+        count = max(len(self.steps), len(other.steps))
+        mine, its = ((0,) * (count - len(steps)) + steps for steps in (self.steps, other.steps))
+        steps = tuple(a + factor * b for a, b in zip(mine, its, strict=True))
+        return Line(self.start + factor * other.start, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Border:
+    """``inside`` where the line is not negative, ``outside`` where it is."""
+
+    line: Line
+    inside: float
+    outside: float
+
+    def mapped(self, function: Callable[[float], float]) -> Border | Line:
+        """The same border between other numbers."""
+        inside, outside = function(self.inside), function(self.outside)
+        if inside == outside:
+            return Line(inside, (0,) * len(self.line.steps))
+        return Border(self.line, inside, outside)
+
+
+Places = Line | Border | None
+
+
+class Positions:
+    """What is known of tensors by the places of their elements; asked for, not visited."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self._known: dict[ir.Value, Places] = {}
+
+    def of(self, value: ir.Value | None) -> Places:
+        """What is known of ``value``."""
+        if value is None:
+            return None
+        if value not in self._known:
+            self._known[value] = None  # until it is known
+            self._known[value] = self._find(value)
+        return self._known[value]
+
+    def line(self, value: ir.Value | None) -> Line | None:
+        """The line that ``value`` is, if it is one."""
+        found = self.of(value)
+        return found if isinstance(found, Line) else None
+
+    def number(self, value: ir.Value | None) -> float | None:
+        """What all elements of ``value`` are, if they are the same."""
+        line = self.line(value)
+        return None if line is None else line.number
+
+    def _find(self, value: ir.Value) -> Places:
+        tensor = queries.constant_tensor(value)
+        if tensor is not None:
+            return _of_table(tensor)
+        node = produced_by(value, *_RULES)
+        return None if node is None else _RULES[node.op_type](self, node)
+
+
+def _of_table(tensor: ir.TensorProtocol) -> Places:
+    if not 0 < tensor.size <= LARGEST or tensor.dtype == ir.DataType.STRING:
+        return None
+    array = tensor.numpy()
+    if array.dtype.kind not in "fiub":
+        return None
+    first = float(array.flat[0])
+    if (array == array.flat[0]).all():
+        return Line(first, (0,) * array.ndim)
+    if array.size <= LONGEST:
+        line = _of_row(array.astype(np.float64))
+        if line is not None:
+            return line
+    return _of_triangle(array)
+
+
+def _of_row(numbers: np.ndarray) -> Line | None:
+    """A table that counts along its axes."""
+    first = numbers.flat[0]
+    seconds = [numbers.take([1], axis, mode="clip").flat[0] for axis in range(numbers.ndim)]
+    if not np.isfinite([first, *seconds]).all():
+        return None
+    steps = [int(second - first) for second in seconds]
+    places = np.ogrid[tuple(map(slice, numbers.shape))]
+    line = first + sum(step * place for step, place in zip(steps, places, strict=True))
+    return Line(float(first), tuple(steps)) if np.array_equal(line, numbers) else None
+
+
+def _of_triangle(array: np.ndarray) -> Border | None:
+    """A table in which all numbers up to a diagonal are the same, and those behind it are."""
+    if array.ndim < 2:
+        return None
+    row = array[(0,) * (array.ndim - 1)]
+    others = np.flatnonzero(row != row[0])
+    if not others.size:
+        return None
+    count, rest = int(others[0]), (0,) * (array.ndim - 2)
+    rows, columns = (np.arange(size) for size in array.shape[-2:])
+    allowed = columns <= rows[:, None] + count - 1
+    if not (array == np.where(allowed, row[0], row[count])).all():
+        return None
+    return Border(Line(count - 1, (*rest, 1, -1)), float(row[0]), float(row[count]))
+
+
+def _moved(known: Places, steps: Iterable[int], start: float = 0.0) -> Places:
+    """``known`` with its steps rearranged, and its line starting later."""
+    line = known.line if isinstance(known, Border) else known
+    if line is None:
+        return None
+    line = Line(line.start + start, tuple(steps))
+    return dataclasses.replace(known, line=line) if isinstance(known, Border) else line
+
+
+def _steps(known: Places) -> tuple[int, ...]:
+    line = known.line if isinstance(known, Border) else known
+    return () if line is None else line.steps
+
+
+def _same(places: Positions, node: ir.Node) -> Places:
+    return places.of(node.inputs[0])
+
+
+def _cast(places: Positions, node: ir.Node) -> Places:
+    known = places.of(node.inputs[0])
+    if queries.attribute(node, "to", 0) != ir.DataType.BOOL:
+        return known
+    return _mapped(known, lambda number: float(number != 0))
+
+
+def _mapped(known: Places, function: Callable[[float], float]) -> Places:
+    """A function of each element, where there are only one or two numbers."""
+    if isinstance(known, Border):
+        return known.mapped(function)
+    if known is None or known.number is None:
+        return None
+    return dataclasses.replace(known, start=function(known.start))
+
+
+def _range(places: Positions, node: ir.Node) -> Places:
+    start, step = places.number(node.inputs[0]), places.number(node.inputs[2])
+    return None if start is None or step is None else Line(start, (int(step),))
+
+
+def _filled(places: Positions, node: ir.Node) -> Places:
+    fill, count = node.attributes.get("value"), places.sizes.rank(node.outputs[0])
+    if count is None:
+        return None
+    number = 0.0 if fill is None else float(fill.as_tensor().numpy().item())
+    return Line(number, (0,) * count)
+
+
+def _axes(places: Positions, node: ir.Node, count: int) -> set[int] | None:
+    axes = places.sizes.content(input_at(node, 1))
+    if axes is None or not axes.known:
+        return None
+    return {int(str(axis)) % count for axis in axes.entries}
+
+
+def _unsqueeze(places: Positions, node: ir.Node) -> Places:
+    known, count = places.of(node.inputs[0]), places.sizes.rank(node.outputs[0])
+    axes = None if count is None else _axes(places, node, count)
+    if axes is None or count is None:
+        return None
+    rest = iter(_steps(known))
+    return _moved(known, [0 if axis in axes else next(rest, 0) for axis in range(count)])
+
+
+def _squeeze(places: Positions, node: ir.Node) -> Places:
+    known = places.of(node.inputs[0])
+    steps = _steps(known)
+    axes = _axes(places, node, len(steps)) if steps else None
+    if axes is None:
+        return None
+    return _moved(known, [step for axis, step in enumerate(steps) if axis not in axes])
+
+
+def _transpose(places: Positions, node: ir.Node) -> Places:
+    known = places.of(node.inputs[0])
+    steps = _steps(known)
+    perm = queries.attribute(node, "perm", tuple(range(len(steps)))[::-1])
+    return _moved(known, [steps[axis] for axis in perm]) if len(perm) == len(steps) else None
+
+
+def _expand(places: Positions, node: ir.Node) -> Places:
+    source, sizes = node.inputs[0], places.sizes
+    known, count = places.of(source), sizes.rank(node.outputs[0])
+    steps = _steps(known)
+    if source is None or count is None or count < len(steps):
+        return None
+    added = count - len(steps)
+    for axis, step in enumerate(steps):
+        if step and not sizes.agree(node.outputs[0], axis + added, source, axis):
+            return None
+    return _moved(known, (0,) * added + steps)
+
+
+def _tile(places: Positions, node: ir.Node) -> Places:
+    known, times = places.of(node.inputs[0]), places.sizes.content(node.inputs[1])
+    steps = _steps(known)
+    if times is None or len(times.entries) != len(steps):
+        return None
+    counts = [count for step, count in zip(steps, times.entries, strict=True) if step]
+    return known if all(count == 1 for count in counts) else None
+
+
+def _reshape(places: Positions, node: ir.Node) -> Places:
+    """A Reshape that only adds or drops axes of one element."""
+    known = places.of(node.inputs[0])
+    before, after = places.sizes.shape(node.inputs[0]), places.sizes.shape(node.outputs[0])
+    if known is None or before is None or after is None:
+        return None
+    if [size for size in before if size != 1] != [size for size in after if size != 1]:
+        return None
+    rest = iter(step for step, size in zip(_steps(known), before, strict=True) if size != 1)
+    return _moved(known, [0 if size == 1 else next(rest) for size in after])
+
+
+def _slice(places: Positions, node: ir.Node) -> Places:
+    known, sizes = places.of(node.inputs[0]), places.sizes
+    bounds = [sizes.content(input_at(node, index)) for index in (1, 3)]
+    steps = _steps(known)
+    if not steps or any(bound is None or not bound.known for bound in bounds):
+        return None
+    starts, axes = ([int(str(entry)) for entry in bound.entries] for bound in bounds if bound)
+    strides = sizes.content(input_at(node, 4))
+    if input_at(node, 4) is not None and (strides is None or set(strides.entries) != {1}):
+        return None
+    if any(start < 0 for start in starts):
+        return None
+    return _moved(known, steps, sum(s * steps[axis] for s, axis in zip(starts, axes, strict=True)))
+
+
+def _concat(places: Positions, node: ir.Node) -> Places:
+    lines = [places.line(value) for value in node.inputs]
+    axis, first = queries.attribute(node, "axis", 0), lines[0]
+    if first is None:
+        return None
+    start = first.start
+    for value, line in zip(node.inputs, lines, strict=True):
+        if line is None or line != dataclasses.replace(first, start=start):
+            return None
+        length = places.sizes.number(value, axis) if first.steps[axis] else 0
+        if length is None:
+            if value is not node.inputs[-1]:
+                return None
+            length = 0
+        start += first.steps[axis] * length
+    return first
+
+
+def _broadcasts(places: Positions, node: ir.Node) -> bool:
+    """Whether no axis along which an input counts is broadcast to another length."""
+    sizes = places.sizes
+    for value in node.inputs:
+        steps = _steps(places.of(value))
+        for back, step in enumerate(steps[::-1], 1):
+            for other in node.inputs:
+                shape = sizes.shape(other)
+                if not step or other is value or (shape is not None and len(shape) < back):
+                    continue
+                if shape is None or value is None or other is None:
+                    return False
+                if shape[-back] != 1 and not sizes.agree(other, -back, value, -back):
+                    return False
+    return True
+
+
+def _sum(sign: int) -> Callable[[Positions, ir.Node], Places]:
+    def rule(places: Positions, node: ir.Node) -> Places:
+        left, right = map(places.of, node.inputs)
+        if isinstance(left, Line) and isinstance(right, Line):
+            return left.plus(right, sign) if _broadcasts(places, node) else None
+        return _with_number(places, node, operator.add if sign > 0 else operator.sub)
+
+    return rule
+
+
+def _with_number(
+    places: Positions, node: ir.Node, function: Callable[[float, float], float]
+) -> Places:
+    """An operator on two numbers, of which one or both are the same everywhere."""
+    left, right = map(places.of, node.inputs)
+    number, other = places.number(node.inputs[0]), places.number(node.inputs[1])
+    if left is None or right is None or not _broadcasts(places, node):
+        return None
+    count = max(len(_steps(left)), len(_steps(right)))
+    if other is not None:
+        found = _mapped(left, lambda x: function(x, other))
+    elif number is not None:
+        found = _mapped(right, lambda x: function(number, x))
+    else:
+        return None
+    steps = _steps(found)
+    return _moved(found, (0,) * (count - len(steps)) + steps)
+
+
+def _compared(strict: int, swapped: bool) -> Callable[[Positions, ir.Node], Places]:
+    """``a >= b`` (or ``a > b``, if ``strict`` is 1), of both inputs or of them swapped."""
+
+    def rule(places: Positions, node: ir.Node) -> Places:
+        a, b = map(places.line, node.inputs[::-1] if swapped else node.inputs)
+        if a is None or b is None or not _broadcasts(places, node):
+            return None
+        line = (a - b).plus(Line(-strict, ()))
+        if line.number is not None:
+            return Line(float(line.start >= 0), line.steps)
+        return Border(line, 1.0, 0.0)
+
+    return rule
+
+
+def _equal(places: Positions, node: ir.Node) -> Places:
+    a, b = map(places.line, node.inputs)
+    if a is None or b is None:
+        return _with_number(places, node, lambda x, y: float(x == y))
+    line = a - b
+    if line.number is None or not _broadcasts(places, node):
+        return None
+    return Line(float(line.start == 0), line.steps)
+
+
+def _not(places: Positions, node: ir.Node) -> Places:
+    return _mapped(places.of(node.inputs[0]), lambda number: float(not number))
+
+
+def _where(places: Positions, node: ir.Node) -> Places:
+    condition, numbers = places.of(node.inputs[0]), [places.number(x) for x in node.inputs[1:]]
+    yes, no = numbers
+    if yes is None or no is None:
+        return None
+    found = _mapped(condition, lambda truth: yes if truth else no)
+    count = places.sizes.rank(node.outputs[0])
+    steps = _steps(found)
+    return None if count is None else _moved(found, (0,) * (count - len(steps)) + steps)
+
+
+def _trilu(places: Positions, node: ir.Node) -> Places:
+    known, diagonal = places.line(node.inputs[0]), input_at(node, 1)
+    shift = 0.0 if diagonal is None else places.number(diagonal)
+    if known is None or known.number is None or shift is None or known.number == 0:
+        return known if known is not None and known.number == 0 else None
+    rest = (0,) * (len(known.steps) - 2)
+    if queries.attribute(node, "upper", 1):
+        return Border(Line(-shift, (*rest, -1, 1)), known.number, 0.0)
+    return Border(Line(shift, (*rest, 1, -1)), known.number, 0.0)
+
+
+def _running_sum(places: Positions, node: ir.Node) -> Places:
+    known = places.line(node.inputs[0])
+    return known if known is not None and known.number == 0 else None
+
+
+def _gather_at(places: Positions, node: ir.Node) -> Places:
+    """Elements of a line at places that are lines, too, one for each axis of the data."""
+    data, count = places.line(node.inputs[0]), places.sizes.rank(node.outputs[0])
+    if data is None or count is None or queries.attribute(node, "batch_dims", 0):
+        return None
+    if data.number is not None:
+        return Line(data.start, (0,) * count)
+    concat = produced_by(node.inputs[1], "Concat")
+    if concat is None or len(concat.inputs) != len(data.steps):
+        return None
+    if queries.attribute(concat, "axis", 0) not in (-1, count):
+        return None
+    result = Line(data.start, (0,) * count)
+    for value, step in zip(concat.inputs, data.steps, strict=True):
+        place = places.line(value)
+        if not step:
+            continue
+        if place is None or place.start < 0 or min(place.steps) < 0:
+            return None
+        if places.sizes.number(value, -1) != 1:
+            return None
+        result = result.plus(Line(place.start, place.steps[:-1]), step)
+    return result
+
+
+_RULES: dict[str, Callable[[Positions, ir.Node], Places]] = {
+    "Add": _sum(1),
+    "And": lambda p, n: _with_number(p, n, lambda a, b: float(bool(a and b))),
+    "Cast": _cast,
+    "Concat": _concat,
+    "ConstantOfShape": _filled,
+    "CumSum": _running_sum,
+    "Equal": _equal,
+    "Expand": _expand,
+    "GatherND": _gather_at,
+    "Greater": _compared(1, swapped=False),
+    "GreaterOrEqual": _compared(0, swapped=False),
+    "Identity": _same,
+    "Less": _compared(1, swapped=True),
+    "LessOrEqual": _compared(0, swapped=True),
+    "Mul": lambda p, n: _with_number(p, n, operator.mul),
+    "Not": _not,
+    "Or": lambda p, n: _with_number(p, n, lambda a, b: float(bool(a or b))),
+    "Range": _range,
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Sub": _sum(-1),
+    "Tile": _tile,
+    "Transpose": _transpose,
+    "Trilu": _trilu,
+    "Unsqueeze": _unsqueeze,
+    "Where": _where,
+}
