@@ -166,7 +166,7 @@ def optimize(
         on_event(Event("compile", aim.name))
         backend.compile(model, rooms.payload)
 
-        evidence = {
+        evidence: dict[str, Any] = {
             "equivalence": f"{NOT_MEASURED}: verification was switched off",
             "speed": NOT_MEASURED,
         }

@@ -55,7 +55,7 @@ class QuantizeStatic(Pass):
     """Whether the zero point of activations is that of a range around zero."""
     method: str = "mse"
     """How ranges come from what was observed: ``min-max``, ``percentile``, ``entropy``, ``mse``."""
-    rounding: str = "nearest"
+    algorithm: str = "nearest"
     """How weights are rounded: ``nearest``, or ``gptq`` where an input is one vector."""
     biases: bool = True
     """Whether biases become integers, too, on the scale of the product."""
@@ -64,7 +64,7 @@ class QuantizeStatic(Pass):
         for found in self._sites(model.graph):
             for value in (*found.inputs, *self._output(found)):
                 yield Request(value.name or "", "histogram")
-            wanted = request(found, self.rounding)
+            wanted = request(found, self.algorithm)
             if found.weights is not None and wanted is not None:
                 yield wanted
 
@@ -158,7 +158,7 @@ class QuantizeStatic(Pass):
         spec = dataclasses.replace(self._scheme.weights, granularity=PerAxis(found.axis))
         least = 0.0 if bias is None else least_scale(scale, bias)
         source = writer.source(found.inputs[0])
-        integers, parameters = rounded(found, source, spec, self.rounding, calibration, least)
+        integers, parameters = rounded(found, source, spec, self.algorithm, calibration, least)
         writer.constant(node, found.weights, integers, parameters, found.axis)
         if bias is not None and found.bias is not None:
             units = (scale.astype(np.float64) * parameters.scale).astype(np.float32)
