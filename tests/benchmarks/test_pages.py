@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import kernels
+from benchmarks import kernels, observers
 from benchmarks.report import Page
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 
 
-@pytest.mark.parametrize(("name", "page"), [("kernels", kernels.page)])
+@pytest.mark.parametrize(
+    ("name", "page"), [("kernels", kernels.page), ("observers", observers.page)]
+)
 def test_the_page_is_what_the_results_say(name: str, page: Callable[[Any], Page]) -> None:
     document = json.loads((DOCS / f"{name}.json").read_text())
     assert (DOCS / f"{name}.md").read_text() == page(document["results"]).render(document)
