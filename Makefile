@@ -29,6 +29,7 @@ bench: .venv/ready  ## the figures in docs/benchmarks
 	$(BIN)/python -m benchmarks.resources
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.observers
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.precision
 	$(BIN)/python -m benchmarks.coverage
