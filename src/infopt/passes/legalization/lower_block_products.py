@@ -35,8 +35,8 @@ class LowerBlockProducts(Rewrite):
     So does Gemm. The operator reads the integers as they are, where a DequantizeLinear would write
     out all weights as floats in each run. At ``accuracy_level`` 0 or 1 it computes with floats; at
     4 it rounds each block of the activations to 8 bits, too, and multiplies integers: faster, and
-    no longer exact. That adds an error of about 0.5 % of the activations, a tenth of what weights
-    of 4 bits have lost already.
+    no longer exact. That is an error of about 0.5 % where the values of a block are alike, more
+    where one of them is much larger than the others.
     """
 
     name: ClassVar[str] = "lower-block-products"
