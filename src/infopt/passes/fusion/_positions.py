@@ -24,6 +24,9 @@ LARGEST = 1 << 24
 LONGEST = 1 << 16
 """Nor do those with more than this count along their axes."""
 
+COUNTING = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""Types that hold all positions exactly."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Line:
@@ -143,7 +146,7 @@ def _of_triangle(array: np.ndarray) -> Border | None:
     allowed = columns <= rows[:, None] + count - 1
     if not (array == np.where(allowed, row[0], row[count])).all():
         return None
-    return Border(Line(count - 1, (*rest, 1, -1)), float(row[0]), float(row[count]))
+    return Border(Line(count - 1.0, (*rest, 1, -1)), float(row[0]), float(row[count]))
 
 
 def _moved(known: Places, steps: Iterable[int], start: float = 0.0) -> Places:
@@ -165,10 +168,21 @@ def _same(places: Positions, node: ir.Node) -> Places:
 
 
 def _cast(places: Positions, node: ir.Node) -> Places:
-    known = places.of(node.inputs[0])
-    if queries.attribute(node, "to", 0) != ir.DataType.BOOL:
+    known, to = places.of(node.inputs[0]), ir.DataType(queries.attribute(node, "to", 0))
+    if to == ir.DataType.BOOL:
+        return _mapped(known, lambda number: float(number != 0))
+    if isinstance(known, Line) and known.number is None:
+        return known if to in COUNTING else None
+    if to.is_floating_point():
         return known
-    return _mapped(known, lambda number: float(number != 0))
+    return _mapped(known, float) if all(map(float.is_integer, _numbers(known))) else None
+
+
+def _numbers(known: Places) -> tuple[float, ...]:
+    """The numbers that there are, if they are one or two."""
+    if isinstance(known, Border):
+        return known.inside, known.outside
+    return () if known is None or known.number is None else (known.start,)
 
 
 def _mapped(known: Places, function: Callable[[float], float]) -> Places:
@@ -182,7 +196,9 @@ def _mapped(known: Places, function: Callable[[float], float]) -> Places:
 
 def _range(places: Positions, node: ir.Node) -> Places:
     start, step = places.number(node.inputs[0]), places.number(node.inputs[2])
-    return None if start is None or step is None else Line(start, (int(step),))
+    if start is None or step is None or not step.is_integer():
+        return None
+    return Line(start, (int(step),))
 
 
 def _filled(places: Positions, node: ir.Node) -> Places:
@@ -345,7 +361,9 @@ def _compared(strict: int, swapped: bool) -> Callable[[Positions, ir.Node], Plac
         a, b = map(places.line, node.inputs[::-1] if swapped else node.inputs)
         if a is None or b is None or not _broadcasts(places, node):
             return None
-        line = (a - b).plus(Line(-strict, ()))
+        line = (a - b).plus(Line(-float(strict), ()))
+        if not line.start.is_integer():
+            return None
         if line.number is not None:
             return Line(float(line.start >= 0), line.steps)
         return Border(line, 1.0, 0.0)
@@ -370,7 +388,7 @@ def _not(places: Positions, node: ir.Node) -> Places:
 def _where(places: Positions, node: ir.Node) -> Places:
     condition, numbers = places.of(node.inputs[0]), [places.number(x) for x in node.inputs[1:]]
     yes, no = numbers
-    if yes is None or no is None:
+    if yes is None or no is None or not _broadcasts(places, node):
         return None
     found = _mapped(condition, lambda truth: yes if truth else no)
     count = places.sizes.rank(node.outputs[0])

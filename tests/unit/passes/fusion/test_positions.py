@@ -122,6 +122,19 @@ UNKNOWN = {
         "b = Add(rows, two) f = Slice(rows, first, second, first) y = Concat <axis = 0> (f, b)",
     ),
     "summed": ("int64", "R", "y = CumSum(rows, zero)"),
+    "halves": (
+        "bool",
+        "R,S",
+        "h = Constant <value_float = 0.5> () r = Cast <to = 1> (row) "
+        "c = Cast <to = 1> (column) d = Add(r, h) y = Less(c, d)",
+    ),
+    "in sixteen bits": ("float16", "R", "y = Cast <to = 10> (rows)"),
+    "one row for many": (
+        "float",
+        "R,S",
+        f"{CAUSAL} e = Expand(ban, st) f = Expand(nought, st) "
+        "r = Slice(allowed, first, second, first) y = Where(r, f, e)",
+    ),
     "neither": ("float", "R,S", f"{CAUSAL} c = Cast <to = 1> (allowed) y = Mul(c, c)"),
 }
 
