@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from infopt.passes.fusion._positions import Border, Line, Places, Positions
+from infopt.passes.fusion._lines import Border, Line, Places
+from infopt.passes.fusion._positions import Positions
 from infopt.passes.sizes import Sizes
 from tests.support.models import Array, parse, run
 
