@@ -1,71 +1,29 @@
-"""Tensors whose elements follow from their places, as those from which causal masks are made.
-
-Of such a tensor one of two things is known: that its elements are a :class:`Line` (the same
-everywhere, or counting along its axes), or that it has one number on one side of such a line and
-another one on the other, a :class:`Border`. Booleans are ones and zeros.
-"""
+"""Follows through a graph which elements are told by their places, as those of masks are."""
 
 from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
+from infopt.passes.fusion._lines import (
+    Border,
+    Line,
+    Places,
+    mapped,
+    moved,
+    numbers_of,
+    of_table,
+    steps_of,
+)
 from infopt.passes.matching import input_at, produced_by
 from infopt.passes.sizes import Sizes
 
-LARGEST = 1 << 24
-"""Constants with more elements than this are no tables of positions."""
-
-LONGEST = 1 << 16
-"""Nor do those with more than this count along their axes."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """``start + Σ steps[axis] · index[axis]``."""
-
-    start: float
-    steps: tuple[int, ...]
-
-    @property
-    def number(self) -> float | None:
-        """What all elements are, if they are the same."""
-        return None if any(self.steps) else self.start
-
-    def __sub__(self, other: Line) -> Line:
-        """The difference, broadcast."""
-        return self.plus(other, -1)
-
-    def plus(self, other: Line, factor: int = 1) -> Line:
-        """The sum with ``factor`` times another one, broadcast."""
-        count = max(len(self.steps), len(other.steps))
-        mine, its = ((0,) * (count - len(steps)) + steps for steps in (self.steps, other.steps))
-        steps = tuple(a + factor * b for a, b in zip(mine, its, strict=True))
-        return Line(self.start + factor * other.start, steps)
-
-
-@dataclasses.dataclass(frozen=True)
-class Border:
-    """``inside`` where the line is not negative, ``outside`` where it is."""
-
-    line: Line
-    inside: float
-    outside: float
-
-    def mapped(self, function: Callable[[float], float]) -> Border | Line:
-        """The same border between other numbers."""
-        inside, outside = function(self.inside), function(self.outside)
-        if inside == outside:
-            return Line(inside, (0,) * len(self.line.steps))
-        return Border(self.line, inside, outside)
-
-
-Places = Line | Border | None
+COUNTING = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""Types that hold all positions exactly."""
 
 
 class Positions:
@@ -97,67 +55,9 @@ class Positions:
     def _find(self, value: ir.Value) -> Places:
         tensor = queries.constant_tensor(value)
         if tensor is not None:
-            return _of_table(tensor)
+            return of_table(tensor)
         node = produced_by(value, *_RULES)
         return None if node is None else _RULES[node.op_type](self, node)
-
-
-def _of_table(tensor: ir.TensorProtocol) -> Places:
-    if not 0 < tensor.size <= LARGEST or tensor.dtype == ir.DataType.STRING:
-        return None
-    array = tensor.numpy()
-    if array.dtype.kind not in "fiub":
-        return None
-    first = float(array.flat[0])
-    if (array == array.flat[0]).all():
-        return Line(first, (0,) * array.ndim)
-    if array.size <= LONGEST:
-        line = _of_row(array.astype(np.float64))
-        if line is not None:
-            return line
-    return _of_triangle(array)
-
-
-def _of_row(numbers: np.ndarray) -> Line | None:
-    """A table that counts along its axes."""
-    first = numbers.flat[0]
-    seconds = [numbers.take([1], axis, mode="clip").flat[0] for axis in range(numbers.ndim)]
-    if not np.isfinite([first, *seconds]).all():
-        return None
-    steps = [int(second - first) for second in seconds]
-    places = np.ogrid[tuple(map(slice, numbers.shape))]
-    line = first + sum(step * place for step, place in zip(steps, places, strict=True))
-    return Line(float(first), tuple(steps)) if np.array_equal(line, numbers) else None
-
-
-def _of_triangle(array: np.ndarray) -> Border | None:
-    """A table in which all numbers up to a diagonal are the same, and those behind it are."""
-    if array.ndim < 2:
-        return None
-    row = array[(0,) * (array.ndim - 1)]
-    others = np.flatnonzero(row != row[0])
-    if not others.size:
-        return None
-    count, rest = int(others[0]), (0,) * (array.ndim - 2)
-    rows, columns = (np.arange(size) for size in array.shape[-2:])
-    allowed = columns <= rows[:, None] + count - 1
-    if not (array == np.where(allowed, row[0], row[count])).all():
-        return None
-    return Border(Line(count - 1, (*rest, 1, -1)), float(row[0]), float(row[count]))
-
-
-def _moved(known: Places, steps: Iterable[int], start: float = 0.0) -> Places:
-    """``known`` with its steps rearranged, and its line starting later."""
-    line = known.line if isinstance(known, Border) else known
-    if line is None:
-        return None
-    line = Line(line.start + start, tuple(steps))
-    return dataclasses.replace(known, line=line) if isinstance(known, Border) else line
-
-
-def _steps(known: Places) -> tuple[int, ...]:
-    line = known.line if isinstance(known, Border) else known
-    return () if line is None else line.steps
 
 
 def _same(places: Positions, node: ir.Node) -> Places:
@@ -165,24 +65,21 @@ def _same(places: Positions, node: ir.Node) -> Places:
 
 
 def _cast(places: Positions, node: ir.Node) -> Places:
-    known = places.of(node.inputs[0])
-    if queries.attribute(node, "to", 0) != ir.DataType.BOOL:
+    known, to = places.of(node.inputs[0]), ir.DataType(queries.attribute(node, "to", 0))
+    if to == ir.DataType.BOOL:
+        return mapped(known, lambda number: float(number != 0))
+    if isinstance(known, Line) and known.number is None:
+        return known if to in COUNTING else None
+    if to.is_floating_point():
         return known
-    return _mapped(known, lambda number: float(number != 0))
-
-
-def _mapped(known: Places, function: Callable[[float], float]) -> Places:
-    """A function of each element, where there are only one or two numbers."""
-    if isinstance(known, Border):
-        return known.mapped(function)
-    if known is None or known.number is None:
-        return None
-    return dataclasses.replace(known, start=function(known.start))
+    return mapped(known, float) if all(map(float.is_integer, numbers_of(known))) else None
 
 
 def _range(places: Positions, node: ir.Node) -> Places:
     start, step = places.number(node.inputs[0]), places.number(node.inputs[2])
-    return None if start is None or step is None else Line(start, (int(step),))
+    if start is None or step is None or not step.is_integer():
+        return None
+    return Line(start, (int(step),))
 
 
 def _filled(places: Positions, node: ir.Node) -> Places:
@@ -205,42 +102,42 @@ def _unsqueeze(places: Positions, node: ir.Node) -> Places:
     axes = None if count is None else _axes(places, node, count)
     if axes is None or count is None:
         return None
-    rest = iter(_steps(known))
-    return _moved(known, [0 if axis in axes else next(rest, 0) for axis in range(count)])
+    rest = iter(steps_of(known))
+    return moved(known, [0 if axis in axes else next(rest, 0) for axis in range(count)])
 
 
 def _squeeze(places: Positions, node: ir.Node) -> Places:
     known = places.of(node.inputs[0])
-    steps = _steps(known)
+    steps = steps_of(known)
     axes = _axes(places, node, len(steps)) if steps else None
     if axes is None:
         return None
-    return _moved(known, [step for axis, step in enumerate(steps) if axis not in axes])
+    return moved(known, [step for axis, step in enumerate(steps) if axis not in axes])
 
 
 def _transpose(places: Positions, node: ir.Node) -> Places:
     known = places.of(node.inputs[0])
-    steps = _steps(known)
+    steps = steps_of(known)
     perm = queries.attribute(node, "perm", tuple(range(len(steps)))[::-1])
-    return _moved(known, [steps[axis] for axis in perm]) if len(perm) == len(steps) else None
+    return moved(known, [steps[axis] for axis in perm]) if len(perm) == len(steps) else None
 
 
 def _expand(places: Positions, node: ir.Node) -> Places:
     source, sizes = node.inputs[0], places.sizes
     known, count = places.of(source), sizes.rank(node.outputs[0])
-    steps = _steps(known)
+    steps = steps_of(known)
     if source is None or count is None or count < len(steps):
         return None
     added = count - len(steps)
     for axis, step in enumerate(steps):
         if step and not sizes.agree(node.outputs[0], axis + added, source, axis):
             return None
-    return _moved(known, (0,) * added + steps)
+    return moved(known, (0,) * added + steps)
 
 
 def _tile(places: Positions, node: ir.Node) -> Places:
     known, times = places.of(node.inputs[0]), places.sizes.content(node.inputs[1])
-    steps = _steps(known)
+    steps = steps_of(known)
     if times is None or len(times.entries) != len(steps):
         return None
     counts = [count for step, count in zip(steps, times.entries, strict=True) if step]
@@ -255,14 +152,14 @@ def _reshape(places: Positions, node: ir.Node) -> Places:
         return None
     if [size for size in before if size != 1] != [size for size in after if size != 1]:
         return None
-    rest = iter(step for step, size in zip(_steps(known), before, strict=True) if size != 1)
-    return _moved(known, [0 if size == 1 else next(rest) for size in after])
+    rest = iter(step for step, size in zip(steps_of(known), before, strict=True) if size != 1)
+    return moved(known, [0 if size == 1 else next(rest) for size in after])
 
 
 def _slice(places: Positions, node: ir.Node) -> Places:
     known, sizes = places.of(node.inputs[0]), places.sizes
     bounds = [sizes.content(input_at(node, index)) for index in (1, 3)]
-    steps = _steps(known)
+    steps = steps_of(known)
     if not steps or any(bound is None or not bound.known for bound in bounds):
         return None
     starts, axes = ([int(str(entry)) for entry in bound.entries] for bound in bounds if bound)
@@ -271,7 +168,7 @@ def _slice(places: Positions, node: ir.Node) -> Places:
         return None
     if any(start < 0 for start in starts):
         return None
-    return _moved(known, steps, sum(s * steps[axis] for s, axis in zip(starts, axes, strict=True)))
+    return moved(known, steps, sum(s * steps[axis] for s, axis in zip(starts, axes, strict=True)))
 
 
 def _concat(places: Positions, node: ir.Node) -> Places:
@@ -296,7 +193,7 @@ def _broadcasts(places: Positions, node: ir.Node) -> bool:
     """Whether no axis along which an input counts is broadcast to another length."""
     sizes = places.sizes
     for value in node.inputs:
-        steps = _steps(places.of(value))
+        steps = steps_of(places.of(value))
         for back, step in enumerate(steps[::-1], 1):
             for other in node.inputs:
                 shape = sizes.shape(other)
@@ -327,15 +224,15 @@ def _with_number(
     number, other = places.number(node.inputs[0]), places.number(node.inputs[1])
     if left is None or right is None or not _broadcasts(places, node):
         return None
-    count = max(len(_steps(left)), len(_steps(right)))
+    count = max(len(steps_of(left)), len(steps_of(right)))
     if other is not None:
-        found = _mapped(left, lambda x: function(x, other))
+        found = mapped(left, lambda x: function(x, other))
     elif number is not None:
-        found = _mapped(right, lambda x: function(number, x))
+        found = mapped(right, lambda x: function(number, x))
     else:
         return None
-    steps = _steps(found)
-    return _moved(found, (0,) * (count - len(steps)) + steps)
+    steps = steps_of(found)
+    return moved(found, (0,) * (count - len(steps)) + steps)
 
 
 def _compared(strict: int, swapped: bool) -> Callable[[Positions, ir.Node], Places]:
@@ -345,7 +242,9 @@ def _compared(strict: int, swapped: bool) -> Callable[[Positions, ir.Node], Plac
         a, b = map(places.line, node.inputs[::-1] if swapped else node.inputs)
         if a is None or b is None or not _broadcasts(places, node):
             return None
-        line = (a - b).plus(Line(-strict, ()))
+        line = (a - b).plus(Line(-float(strict), ()))
+        if not line.start.is_integer():
+            return None
         if line.number is not None:
             return Line(float(line.start >= 0), line.steps)
         return Border(line, 1.0, 0.0)
@@ -364,18 +263,18 @@ def _equal(places: Positions, node: ir.Node) -> Places:
 
 
 def _not(places: Positions, node: ir.Node) -> Places:
-    return _mapped(places.of(node.inputs[0]), lambda number: float(not number))
+    return mapped(places.of(node.inputs[0]), lambda number: float(not number))
 
 
 def _where(places: Positions, node: ir.Node) -> Places:
     condition, numbers = places.of(node.inputs[0]), [places.number(x) for x in node.inputs[1:]]
     yes, no = numbers
-    if yes is None or no is None:
+    if yes is None or no is None or not _broadcasts(places, node):
         return None
-    found = _mapped(condition, lambda truth: yes if truth else no)
+    found = mapped(condition, lambda truth: yes if truth else no)
     count = places.sizes.rank(node.outputs[0])
-    steps = _steps(found)
-    return None if count is None else _moved(found, (0,) * (count - len(steps)) + steps)
+    steps = steps_of(found)
+    return None if count is None else moved(found, (0,) * (count - len(steps)) + steps)
 
 
 def _trilu(places: Positions, node: ir.Node) -> Places:

@@ -8,7 +8,8 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from infopt.passes.fusion._fusion import Fusion
-from infopt.passes.fusion._positions import Border, Positions
+from infopt.passes.fusion._lines import Border
+from infopt.passes.fusion._positions import Positions
 from infopt.passes.fusion._scores import BAN
 from infopt.passes.matching import input_at
 from infopt.passes.rewriting import Answer, Builder, Found, Miss

@@ -122,8 +122,9 @@ def _misplaced(node: ir.Node, sides: tuple[Kept, Kept]) -> str | None:
             break
         before.add(other)
     for side in sides:
-        if any(use.node in before for use in side.whole.uses()):
-            return f"{side.whole.name!r} is read before the attention, too"
+        readers = [use.node for use in side.whole.uses()]
+        if any(reader in before or reader.graph is not node.graph for reader in readers):
+            return f"{side.whole.name!r} is read before the attention, or in another graph"
     return None
 
 

@@ -91,7 +91,9 @@ def _definition(node: ir.Node, opset: int) -> ir.Function | str:
         return f"ONNX does not define {node.op_type} by other operators"
     if not data:
         return "its types are not known"
-    function = ir.from_proto(onnx.FunctionProto.FromString(data))
+    proto = onnx.FunctionProto.FromString(data)
+    del proto.output[len(node.outputs) :]  # optional ones, which the body does not compute
+    function = ir.from_proto(proto)
     assert isinstance(function, ir.Function)
     changed = {
         inner.op_type

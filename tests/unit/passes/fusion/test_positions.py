@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from infopt.passes.fusion._positions import Border, Line, Places, Positions
+from infopt.passes.fusion._lines import Border, Line, Places
+from infopt.passes.fusion._positions import Positions
 from infopt.passes.sizes import Sizes
 from tests.support.models import Array, parse, run
 
@@ -122,6 +123,19 @@ UNKNOWN = {
         "b = Add(rows, two) f = Slice(rows, first, second, first) y = Concat <axis = 0> (f, b)",
     ),
     "summed": ("int64", "R", "y = CumSum(rows, zero)"),
+    "halves": (
+        "bool",
+        "R,S",
+        "h = Constant <value_float = 0.5> () r = Cast <to = 1> (row) "
+        "c = Cast <to = 1> (column) d = Add(r, h) y = Less(c, d)",
+    ),
+    "in sixteen bits": ("float16", "R", "y = Cast <to = 10> (rows)"),
+    "one row for many": (
+        "float",
+        "R,S",
+        f"{CAUSAL} e = Expand(ban, st) f = Expand(nought, st) "
+        "r = Slice(allowed, first, second, first) y = Where(r, f, e)",
+    ),
     "neither": ("float", "R,S", f"{CAUSAL} c = Cast <to = 1> (allowed) y = Mul(c, c)"),
 }
 
