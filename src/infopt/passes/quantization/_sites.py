@@ -42,6 +42,8 @@ def site(node: ir.Node) -> Site | str | None:
     if not isinstance(found, Site):
         return found
     for value in found.inputs:
+        if value.is_initializer() or queries.constant_tensor(value) is not None:
+            return f"its input {value.name!r} is a constant, or has one as its default"
         if value.dtype != ir.DataType.FLOAT:
             return f"its input {value.name!r} is {value.dtype}, not float"
     return dataclasses.replace(found, output=_behind(node))

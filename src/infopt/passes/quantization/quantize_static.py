@@ -42,6 +42,7 @@ class QuantizeStatic(Pass):
 
     name: ClassVar[str] = "quantize-static"
     preserves: ClassVar[Preserves] = Preserves.APPROXIMATE
+    rounding: ClassVar[float] = 1 / 255
 
     operators: str = "Conv+Gemm+MatMul"
     """The operators to quantize, with ``+`` between them."""
