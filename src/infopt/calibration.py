@@ -57,8 +57,8 @@ class Calibrator:
 
     @property
     def found(self) -> tuple[Calibration, ...]:
-        """All that was observed, in order."""
-        return tuple(self._known.values())
+        """All that was observed, in order; not where no pass asked for anything."""
+        return tuple(found for found in self._known.values() if found.requests)
 
     def forget(self) -> None:
         """Remove what was kept for another attempt."""

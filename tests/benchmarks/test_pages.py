@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import kernels, observers, peers, precision, weights
+from benchmarks import kernels, observers, peers, weights
 from benchmarks.report import Page
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
@@ -19,7 +19,6 @@ PAGES = {
     "kernels": kernels.page,
     "observers": observers.page,
     "peers": peers.page,
-    "precision": precision.page,
     "weights": weights.page,
 }
 

@@ -44,6 +44,8 @@ _CPU = "CPUExecutionProvider"
 CHOICES = (
     # ONNX Runtime 1.31 fuses the pair when it loads a model; its fused kernel is the slower one.
     Choice(_CPU, "sum and layer norm", "Add, LayerNormalization", disabled="SkipLayerNormFusion"),
+    # The same with these: as fast for a few rows, slower for many.
+    Choice(_CPU, "bias and Gelu", "Add, Gelu", disabled="BiasGeluFusion"),
     # Three kernels read their own columns sooner than one copies them out for the others.
     Choice(_CPU, "three projections", "three products", UnpackProjections()),
     Choice(_CPU, "bias of keys", "no bias", SinkBiases()),
