@@ -142,7 +142,9 @@ def pairs(
             late, early = make_second(), make_first()
         else:
             early, late = make_first(), make_second()
-        found = interleave({"first": early, "second": late}, seconds=seconds, seed=number)
+        found = interleave(
+            {"first": early, "second": late}, seconds=seconds, noise=False, seed=number
+        )
         first.append(found.samples["first"])
         second.append(found.samples["second"])
     return first, second

@@ -184,9 +184,7 @@ def test_made_up_inputs_are_named(tmp_path: Path) -> None:
 
 def test_what_is_too_far_from_the_original_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(infopt.InfoptError, match=r"SQNR of .* dB, needed are 90.0 dB"):
-        infopt.optimize(
-            _model(), tmp_path / "e", precision="int8", data=_data(), least_sqnr=90.0
-        )
+        infopt.optimize(_model(), tmp_path / "e", precision="int8", data=_data(), least_sqnr=90.0)
     assert not (tmp_path / "e").exists()
 
 
