@@ -158,7 +158,7 @@ def run(
     layers = Layers(model)
     before, during, after = _parts(pipeline)
     operators = _operators(pipeline, expected)
-    trace = before.run(model, progress=progress)
+    trace = before.run(model, progress=progress, observe=observe)
     watch = _Watch(model, progress)
     raised = during.run(model, progress=watch)
     sites = (
@@ -220,7 +220,7 @@ def _parts(pipeline: Pipeline) -> tuple[Pipeline, Pipeline, Pipeline]:
     steps = pipeline.steps
     at = [index for index, step in enumerate(steps) if any(map(_raises, passes_of(step)))]
     first, last = (at[0], at[-1] + 1) if at else (len(steps), len(steps))
-    if any(isinstance(step, Calibrate) for step in steps[:last]):
+    if at and any(isinstance(step, Calibrate) for step in steps[:last]):
         raise PipelineError("calibrate stands before a raising pass; put it behind the last one")
     return Pipeline(steps[:first]), Pipeline(steps[first:last]), Pipeline(steps[last:])
 

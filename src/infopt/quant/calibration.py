@@ -168,7 +168,14 @@ class Calibration:
             raise
         except OSError as error:
             raise CalibrationError(f"{path} cannot be read: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except (
+            EOFError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            zipfile.BadZipFile,
+        ) as error:
             raise CalibrationError(
                 f"{path} is no calibration, or damaged ({error}); calibrate again"
             ) from None
@@ -195,6 +202,9 @@ class Calibration:
             for number, request in enumerate(requests)
             if number in states
         }
+        for request, statistic in statistics.items():
+            if isinstance(statistic, ChannelStatistics) and statistic.axis != request.axis:
+                raise ValueError(f"the channels of {request.value!r} are on another axis")
         return cls(
             str(header["model"]),
             requests,

@@ -84,27 +84,22 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "error"),
+    "change",
     [
-        ({"format": "other"}, CalibrationError),
-        ({"version": 99}, CalibrationError),
-        ({"requests": [{"value": "x", "kind": "magic", "axis": 0}]}, CalibrationError),
-        ({"requests": 7}, CalibrationError),
-        (
-            {"requests": [{"value": "x", "kind": "channels", "axis": 0}]},
-            (CalibrationError, QuantizationError),
-        ),
+        {"format": "other"},
+        {"version": 99},
+        {"requests": [{"value": "x", "kind": "magic", "axis": 0}]},
+        {"requests": 7},
+        {"requests": [{"value": "x", "kind": "channels", "axis": 0}]},
     ],
 )
-def test_a_header_that_lies_is_refused(
-    tmp_path: Path, change: dict[str, object], error: type[Exception]
-) -> None:
+def test_a_header_that_lies_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "c.npz"
     _observed(0).save(path)
     with np.load(path) as archive:
         arrays = dict(archive)
     header = {**json.loads(arrays["header"].tobytes()), **change}
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-    with pytest.raises(error):
+    np.savez(path, **arrays)
+    with pytest.raises((CalibrationError, QuantizationError)):
         Calibration.load(path)
