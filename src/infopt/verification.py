@@ -29,9 +29,9 @@ _RACE_SECONDS = 3.0
 
 BUDGETS: Mapping[str, Budget] = {
     "fp32": Budget(TOLERANCE),
-    # A coarser type rounds at every step. Below these levels something is broken, not coarse: ten
-    # times the noise that rounding each value once, to 8, 11 or 8 bits, leaves behind some fifty
-    # layers. How much of that a use can bear is its own to say.
+    # A coarser type rounds at every step, and how much of that a use can bear is its own to say
+    # (--min-sqnr). These floors only tell coarse from broken: models that came out right showed
+    # 63 dB at fp16, 45 at bf16, 13 to 24 at int8; a wrong rewrite leaves 0 or less.
     "fp16": Budget(math.inf, least_sqnr=35.0),
     "bf16": Budget(math.inf, least_sqnr=20.0),
     "int8": Budget(math.inf, least_sqnr=10.0),
