@@ -73,7 +73,7 @@ def render(document: Mapping[str, Any]) -> str:
         "## Cells",
         "",
         "✓ all sites found · – cannot be exported (below) · blank: no such cell. *mask*: with a "
-        "padding mask.",
+        "padding mask. *cached*: behind keys and values of former calls.",
         "",
         "| Family | " + " | ".join(_head(column) for column in COLUMNS) + " |",
         "|---|" + ":-:|" * len(COLUMNS),
