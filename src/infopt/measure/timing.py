@@ -24,6 +24,9 @@ MIN_ROUNDS = 5
 MAX_ROUNDS = 10_000
 MIN_SAMPLE = 1e-3
 """Seconds that one sample should last; faster subjects are called several times for it."""
+SETTLED = 0.25
+"""A call of so many seconds is not preceded by another: cold caches and the threads of the subject
+before take milliseconds of it."""
 _WINDOW = 3
 _STILL_WARMING = 0.95
 """A window of calls that takes less than this part of the one before: not warm yet."""
@@ -91,7 +94,8 @@ def interleave(
 
     Each is warmed up until its calls no longer get faster. Then come rounds. A sample is
     preceded by one call that does not count, so that a subject is measured with its own data
-    in the caches and after the threads of the one before have come to rest.
+    in the caches and after the threads of the one before have come to rest; one that takes
+    :data:`SETTLED` seconds needs no such call.
 
     Args:
         subjects: Callables by name; the first is the baseline. Each is called with the same
@@ -112,11 +116,10 @@ def interleave(
     baseline = next(iter(subjects))
     timed = {**subjects, _AGAIN: subjects[baseline]} if noise else dict(subjects)
     share = seconds / 4 / len(subjects)
-    repeats = {
-        name: math.ceil(MIN_SAMPLE / max(_warm_up(call, share, clock), 1e-9))
-        for name, call in subjects.items()
-    }
-    repeats |= {_AGAIN: repeats[baseline]} if noise else {}
+    warm = {name: _warm_up(call, share, clock) for name, call in subjects.items()}
+    warm |= {_AGAIN: warm[baseline]} if noise else {}
+    repeats = {name: math.ceil(MIN_SAMPLE / max(each, 1e-9)) for name, each in warm.items()}
+    lead = {name: int(each < SETTLED) for name, each in warm.items()}
     samples: dict[str, list[float]] = {name: [] for name in timed}
     order = random.Random(seed)
     next_look = 2 * MIN_ROUNDS
@@ -124,7 +127,7 @@ def interleave(
     with _no_garbage_collection():
         for count in range(1, MAX_ROUNDS + 1):
             for name in order.sample(list(timed), len(timed)):
-                samples[name].append(_sample(timed[name], repeats[name], clock))
+                samples[name].append(_sample(timed[name], repeats[name], clock, lead[name]))
             if count >= MIN_ROUNDS and clock() - start >= seconds:
                 break
             if precision is not None and count == next_look:
