@@ -47,6 +47,10 @@ class Case:
     sizes: Sequence[Mapping[str, int]]
     thrice: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Name of an initializer → the one that it holds three times, side by side."""
+    padded: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Name of an initializer → the one that it holds, with zeros behind."""
+    output: str = "float[{B},{S},{N}] y"
+    """The signature of the result."""
     blocks: str = ""
     """The name of a matrix that is also there as integers, in blocks of the size ``block``: as
     DequantizeLinear (``_q``, ``_s``, ``_z``) and MatMulNBits (``_b``, ``_bs``, ``_bz``) take it.
@@ -92,6 +96,16 @@ LONG: Sequence[Mapping[str, int]] = (
     {"B": 1, "S": 4096, "H": 8, "D": 64, "N": 512},
 )
 
+PAGES: Sequence[Mapping[str, int]] = tuple(
+    {"B": 1, "S": rows, "N": columns, "M": width, "L": width + 16}
+    for columns, width in ((768, 3072), (512, 2048), (1024, 4096))
+    for rows in (1, 16, 128, 1024)
+)
+COPIED: Sequence[Mapping[str, int]] = tuple(
+    {"B": 1, "S": rows, "N": 1024, "M": columns, "P": 1040}
+    for columns in (1024, 2048, 4096)
+    for rows in (1, 16, 128, 1024)
+)
 LAYERS: Sequence[Mapping[str, int]] = tuple(
     {"B": 1, "S": rows, "N": 1024, "bits": bits, "block": block}
     for bits in (4, 8)
@@ -248,6 +262,39 @@ CASES = (
         ({"B": 1, "S": 1, "N": 768}, *ROWS, {"B": 8, "S": 512, "N": 768}),
     ),
     Case(
+        "rows of whole pages",
+        "float[{B},{S},{N}] x",
+        {
+            "up": ("N", "M"),
+            "down": ("M", "N"),
+            "b": ("M",),
+            "up2": ("N", "L"),
+            "b2": ("L",),
+            "down2": ("L", "N"),
+        },
+        {
+            "rows one line longer": """
+                u = MatMul(x, up2) a = Add(u, b2) g = Gelu(a) y = MatMul(g, down2)""",
+            "as they are": "u = MatMul(x, up) a = Add(u, b) g = Gelu(a) y = MatMul(g, down)",
+        },
+        PAGES,
+        padded={"up2": "up", "b2": "b", "down2": "down"},
+    ),
+    Case(
+        "rows of whole pages, copied",
+        "float[{B},{S},{N}] x",
+        {"w": ("N", "M"), "w2": ("P", "M")},
+        {
+            "rows one line longer": """
+                ends = Constant <value_ints = [0, 0, 0, 0, 0, 16]> ()
+                p = Pad(x, ends) y = MatMul(p, w2)""",
+            "as they are": "y = MatMul(x, w)",
+        },
+        COPIED,
+        padded={"w2": "w"},
+        output="float[{B},{S},{M}] y",
+    ),
+    Case(
         "linear layer in blocks",
         "float[{B},{S},{N}] x",
         {"w": ("N", "N")},
@@ -326,13 +373,19 @@ CASES = (
 def model(case: Case, way: str, sizes: Mapping[str, int]) -> onnx.ModelProto:
     """One way at one size."""
     text = f"""<ir_version: 11, opset_import: ["": 24, "com.microsoft": 1]>
-        way ({case.inputs}) => (float[{{B}},{{S}},{{N}}] y) {{{{ {case.ways[way]} }}}}"""
+        way ({case.inputs}) => ({case.output}) {{{{ {case.ways[way]} }}}}"""
     for word, size in sizes.items():
         text = text.replace("{" + word + "}", str(size))
     proto = onnx.parser.parse_model(text.replace("{{", "{").replace("}}", "}"))
     rng = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray] = {}
     for name, shape in case.constants.items():
         array = rng.normal(0, 0.05, [sizes[word] for word in shape]).astype(np.float32)
+        if name in case.padded:
+            source = arrays[case.padded[name]]
+            array = np.zeros_like(array)
+            array[tuple(map(slice, source.shape))] = source
+        arrays[name] = array
         if name == case.blocks:
             array, integers = _quantized(array, sizes["bits"], sizes["block"])
             for suffix, constant in integers.items():

@@ -1,7 +1,11 @@
 """Interleaved timing: subjects share one run, so what disturbs one disturbs all of them.
 
 Two figures taken one after the other differ by what the machine did in between. Here every
-round calls each subject once, in shuffled order, and only figures of the same run are compared.
+round calls each subject, in shuffled order, and only figures of the same run are compared.
+
+Before each subject everything rests for a moment. The threads of ONNX Runtime go on spinning for
+20 to 50 ms after a call, in case that another one follows, and take a core from whoever is timed
+then: products of a few milliseconds took two to ten times as long beside them as alone.
 """
 
 from __future__ import annotations
@@ -18,15 +22,17 @@ from collections.abc import Callable, Iterator, Mapping
 from infopt.measure.statistics import Ratio, Summary, noise_floor, ratio_of_medians, summarize
 
 Clock = Callable[[], float]
+Sleep = Callable[[float], None]
 Subject = Callable[[], object]
 
 MIN_ROUNDS = 5
 MAX_ROUNDS = 10_000
-MIN_SAMPLE = 1e-3
+MIN_SAMPLE = 0.02
 """Seconds that one sample should last; faster subjects are called several times for it."""
+REST = 0.1
+"""Seconds after which the threads of the subject before have come to rest."""
 SETTLED = 0.25
-"""A call of so many seconds is not preceded by another: cold caches and the threads of the subject
-before take milliseconds of it."""
+"""A call of so many seconds is not preceded by another: cold caches take milliseconds of it."""
 _WINDOW = 3
 _STILL_WARMING = 0.95
 """A window of calls that takes less than this part of the one before: not warm yet."""
@@ -89,13 +95,14 @@ def interleave(
     noise: bool = False,
     seed: int = 0,
     clock: Clock = time.perf_counter,
+    sleep: Sleep = time.sleep,
 ) -> Measurement:
     """Time ``subjects`` in one run.
 
     Each is warmed up until its calls no longer get faster. Then come rounds. A sample is
-    preceded by one call that does not count, so that a subject is measured with its own data
-    in the caches and after the threads of the one before have come to rest; one that takes
-    :data:`SETTLED` seconds needs no such call.
+    preceded by a rest of :data:`REST` seconds, where there are several subjects, and by one call
+    that does not count, so that a subject is measured with its own data in the caches; one that
+    takes :data:`SETTLED` seconds needs no such call.
 
     Args:
         subjects: Callables by name; the first is the baseline. Each is called with the same
@@ -107,6 +114,7 @@ def interleave(
         noise: Measure the baseline a second time, as a subject of its own, for the noise floor.
         seed: Seed of the order within rounds and of the intervals.
         clock: Returns seconds; a test passes its own.
+        sleep: Lets seconds pass; likewise.
 
     Raises:
         ValueError: There are no subjects.
@@ -116,7 +124,11 @@ def interleave(
     baseline = next(iter(subjects))
     timed = {**subjects, _AGAIN: subjects[baseline]} if noise else dict(subjects)
     share = seconds / 4 / len(subjects)
-    warm = {name: _warm_up(call, share, clock) for name, call in subjects.items()}
+    rest = REST if len(timed) > 1 else 0.0
+    warm = {}
+    for name, call in subjects.items():
+        sleep(rest)
+        warm[name] = _warm_up(call, share, clock)
     warm |= {_AGAIN: warm[baseline]} if noise else {}
     repeats = {name: math.ceil(MIN_SAMPLE / max(each, 1e-9)) for name, each in warm.items()}
     lead = {name: int(each < SETTLED) for name, each in warm.items()}
@@ -127,6 +139,7 @@ def interleave(
     with _no_garbage_collection():
         for count in range(1, MAX_ROUNDS + 1):
             for name in order.sample(list(timed), len(timed)):
+                sleep(rest)
                 samples[name].append(_sample(timed[name], repeats[name], clock, lead[name]))
             if count >= MIN_ROUNDS and clock() - start >= seconds:
                 break

@@ -20,6 +20,7 @@ from infopt.passes.legalization.lower_block_products import LowerBlockProducts
 from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
 from infopt.passes.legalization.lower_swish import LowerSwish
+from infopt.passes.legalization.pad_products import PadProducts
 from infopt.passes.legalization.sink_biases import SinkBiases
 from infopt.passes.legalization.unpack_projections import UnpackProjections
 
@@ -62,6 +63,8 @@ CHOICES = (
     # It has no kernel for GroupNormalization and runs it as its parts.
     Choice(_CPU, "group normalization", "InstanceNormalization", LowerGroupNormalization()),
     Choice(_CPU, "swish", "QuickGelu", LowerSwish()),
+    # After it: a chain of functions is then of those that run.
+    Choice(_CPU, "rows of whole pages", "rows one line longer", PadProducts()),
     Choice(_CPU, "attention", "Attention"),
     # It computes block by block what has no mask; that pays where the scores leave the cache.
     Choice(_CPU, "long attention", "MultiHeadAttention", LowerAttention()),
