@@ -91,6 +91,8 @@ def preset(
                 scheme,
                 precision,
             ),
+            # Layers that share weights had them packed one by one.
+            *((DeduplicateInitializers(),) if precision == "int4" else ()),
         )
     )
 

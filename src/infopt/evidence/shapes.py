@@ -71,6 +71,12 @@ def dims_of(value: ir.Value) -> list[int | Dim]:
     ]
 
 
+def dynamic(inputs: Sequence[ir.Value]) -> list[Dim]:
+    """The dynamic dimensions of these inputs, each once."""
+    dims = [dim for value in inputs if value.shape is not None for dim in dims_of(value)]
+    return list(dict.fromkeys(dim for dim in dims if not isinstance(dim, int)))
+
+
 def label(dim: Dim) -> str:
     """What a person would call it: ``batch``, or ``x[2]``."""
     return dim if isinstance(dim, str) else f"{dim[0]}[{dim[1]}]"
