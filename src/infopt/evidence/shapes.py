@@ -17,6 +17,9 @@ Shapes = Mapping[str, Sequence[Range]]
 """Input name → range of each dimension; or name of a dynamic dimension → its one range, where
 ``batch`` also stands for the dynamic first axis of every input."""
 
+Given = Mapping[str, Sequence[int | Range]] | Sequence[str]
+"""The same as users give it, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``."""
+
 _ONE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
@@ -48,6 +51,20 @@ def _malformed(text: str) -> UsageError:
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[Range, ...]]:
     """Several of :func:`parse_shape`; the last one for a name counts."""
     return dict(map(parse_shape, texts))
+
+
+def as_shapes(given: Given) -> Shapes:
+    """``given`` as ranges.
+
+    Raises:
+        UsageError: A text has another form.
+    """
+    if not isinstance(given, Mapping):
+        return parse_shapes(given)
+    return {
+        name: tuple((size, size) if isinstance(size, int) else size for size in sizes)
+        for name, sizes in given.items()
+    }
 
 
 Dim = str | tuple[str, int]

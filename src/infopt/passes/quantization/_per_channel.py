@@ -71,8 +71,8 @@ def rounded(
     result = gptq(flat, moments.mean, dataclasses.replace(spec, granularity=PerAxis(0)))
     integers = result.quantized.reshape(rows.shape)
     integers = integers if found.axis == 0 else np.ascontiguousarray(integers.T)
-    notes = [*few_rows(value, moments), *([GAVE_UP] if result.gave_up else [])]
-    return integers, result.parameters, notes
+    gave_up = [GAVE_UP] if result.gave_up else []
+    return integers, result.parameters, [*few_rows(value, moments), *gave_up]
 
 
 def _why_nearest(found: Site, value: ir.Value, *, tight: bool) -> str:
