@@ -9,7 +9,6 @@ import click
 from infopt.cli.answer import Answer
 from infopt.cli.options import (
     Command,
-    data_option,
     json_option,
     quiet_option,
     seed_option,
@@ -52,7 +51,11 @@ EXAMPLES = (
 @click.option("--scheme", metavar="OPTIONS", help="How the engine will be quantized.")
 @click.option("--pipeline", metavar="PASSES", help="The engine's passes, instead of the preset.")
 @shape_option
-@data_option
+@click.option(
+    "--data",
+    metavar="NPZ|DIR|MODULE:FUNC",
+    help="Real inputs: an .npz file, a folder of them, or a function that yields dictionaries.",
+)
 @click.option(
     "--synthetic-calibration", is_flag=True, help="Without --data, observe on made-up inputs."
 )
