@@ -25,7 +25,8 @@ def _samples(folder: Path, count: int, seed: int = 0) -> Path:
 
 def test_what_was_seen_is_shown(infopt: Run, model: Path, tmp_path: Path) -> None:
     data = _samples(tmp_path / "data", 5)
-    result = infopt("calibrate", model, "--data", data, "-o", tmp_path / "c.npz")
+    call = ("calibrate", model, "--data", data, "-o", tmp_path / "c.npz")
+    result = infopt(*call, columns=300)
     assert result.exit_code == 0, result.stderr
     report = result.stdout
     assert re.search(r"What was seen +2 values on 5 samples", report)
