@@ -322,5 +322,3 @@ def benchmark(
             found = time_beside(sessions, sample, seconds=seconds / len(samples))
             runs.append((sample.shapes(), found))
         return Benchmark(tuple(sessions), tuple(runs))
-
-

@@ -52,12 +52,25 @@ def calibrate(
     them, the next, and all shards are merged before they go on from there.
 
     Args:
-        source: As for :func:`infopt.optimize`; so are all arguments that are not named here.
+        source: A model, as for :func:`infopt.optimize`.
         output: The file to write; by default the source's name with ``.calibration.npz``, here.
-        data: The data, or a shard of it.
+        data: Real inputs, all of them or a shard: an ``.npz`` file, a folder of them,
+            ``module:function``, or an iterable of dictionaries.
+        target: What the engine will be compiled for.
+        precision: Of the engine.
+        pipeline: The passes of the engine, where it is not to have those of the preset.
+        scheme: How the engine will be quantized, where not as in the preset.
+        shapes: Sizes of made-up inputs.
+        synthetic_calibration: Whether to observe made-up inputs where there is no data.
         continue_from: A file whose calibrations are taken as they are; the data is for those that
             it does not hold.
         shard: Whether ``data`` is one of several parts.
+        seed: Of made-up inputs.
+        example_inputs: For a torch module: arguments of one call.
+        dynamic_shapes: For a torch module: input name → {axis: name of the dimension}.
+        task: For Hugging Face: what the model does.
+        trust_remote_code: Whether code in a Hugging Face directory may be run.
+        on_event: Told of every step.
 
     Returns:
         What was observed.

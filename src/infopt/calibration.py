@@ -37,7 +37,7 @@ _SYNTHETIC_ROUNDS = 8
 """How often made-up inputs of each size are drawn."""
 
 
-class Enough(Exception):  # noqa: N818 - it is no error
+class Enough(Exception):
     """A shard has been observed as far as it can be by itself."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -60,11 +61,9 @@ def _data(count: int = 12, seed: int = 1) -> Data:
     return [{"x": rng.normal(size=(2, 3, 8, 8)).astype(np.float32)} for _ in range(count)]
 
 
-def _digest(model: onnx.ModelProto, room: Path, **arguments: object) -> str:
+def _digest(model: onnx.ModelProto, room: Path, **arguments: Any) -> str:
     """Of the int8 engine."""
-    engine = infopt.optimize(
-        model, room / "engine", precision="int8", verify=False, **arguments
-    )  # type: ignore[arg-type]
+    engine = infopt.optimize(model, room / "engine", precision="int8", verify=False, **arguments)
     return engine.manifest.model_digest
 
 
@@ -123,7 +122,9 @@ def test_shards_of_two_calibrations_meet_after_each(tmp_path: Path) -> None:
         before = tmp_path / f"{turn}.npz"
         infopt.merge_calibrations(parts, before)
         if turn == 0:
-            with pytest.raises(CalibrationError, match=r"asks for another.*--continue-from .*0\.npz"):
+            with pytest.raises(
+                CalibrationError, match=r"asks for another.*--continue-from .*0\.npz"
+            ):
                 _digest(_pair(), tmp_path, calibration=before)
     expected = _digest(_pair(), tmp_path, data=data)
     assert _digest(_pair(), tmp_path, calibration=before) == expected
@@ -178,7 +179,9 @@ def test_an_interrupted_run_continues_at_either_calibration(tmp_path: Path, afte
         if seen_before == after:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match=f"after {after % 12} samples.*the same command continues"):
+    with pytest.raises(
+        Interrupted, match=f"after {after % 12} samples.*the same command continues"
+    ):
         infopt.calibrate(_pair(), tmp_path / "c.npz", data=_data(), on_event=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["c.npz.unfinished.npz"]
 
@@ -228,9 +231,7 @@ def test_a_file_where_nothing_is_asked_for_or_beside_made_up_inputs(tmp_path: Pa
     with pytest.raises(UsageError, match="nothing in the pipeline calibrates"):
         infopt.optimize(_layers(), tmp_path / "e", calibration=tmp_path / "c.npz")
     with pytest.raises(UsageError, match="both cannot be"):
-        _digest(
-            _layers(), tmp_path, calibration=tmp_path / "c.npz", synthetic_calibration=True
-        )
+        _digest(_layers(), tmp_path, calibration=tmp_path / "c.npz", synthetic_calibration=True)
 
 
 def test_merging_takes_two(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_a_model_that_only_takes_long_says_so() -> None:
         raise UsageError("the model has not finished after 20 s")
 
     with pytest.raises(UsageError, match="has not finished"):
-        find_samples(_decoder(), run, shapes={})  # type: ignore[arg-type]
+        find_samples(_decoder(), run, shapes={})
 
 
 def test_the_real_decoder_is_told_the_same(tmp_path: Path) -> None:

@@ -128,4 +128,3 @@ class Calibration:
             "synthetic": self.synthetic,
             "values": len({request.value for request in self.requests}),
         }
-

@@ -105,7 +105,7 @@ def load(path: Path) -> tuple[Calibration, ...]:
 
 
 def merged(paths: Sequence[Path]) -> tuple[tuple[Calibration, ...], int]:
-    """What these files hold of the same models, taken together, and how many stages that leaves out.
+    """What these files hold of the same models, together; and how many stages that leaves out.
 
     A stage is of a model that depends on the stages before it. Shards that were each observed by
     themselves agree on the first model only; those that go on from the same merged file agree on

@@ -135,7 +135,7 @@ def _rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, np.ndarra
     header = json.loads(arrays.pop("header").tobytes())
     change(header, arrays)
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, **arrays)
 
 
 @pytest.mark.parametrize(
