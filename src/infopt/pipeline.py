@@ -140,7 +140,7 @@ class Pipeline:
         trace: list[PassRun] = []
         for index, step in enumerate(self.steps[:steps]):
             if isinstance(step, Calibrate):
-                if stop is not None and len(trace) >= stop.runs and not stop.changes:
+                if stop is not None and (len(trace), 0) >= (stop.runs, stop.changes):
                     return trace
                 self._calibrate(index, model, observe)
                 continue

@@ -32,7 +32,10 @@ def test_what_was_seen_is_shown(infopt: Run, model: Path, tmp_path: Path) -> Non
     assert re.search(r"What was seen +2 values on 5 samples", report)
     assert re.search(r"x +channels, histogram +−?-[\d.]+ +[\d.]+ +0.0% +·", report)
     assert re.search(r"h\S* +channels, histogram +0 +[\d.]+ +[1-9][\d.]+% +·", report)
-    assert f"infopt optimize MODEL … --calibration {tmp_path / 'c.npz'}" in report
+    assert (
+        f"infopt optimize {model} --target onnxruntime:cpu --precision int8 "
+        f"--calibration {tmp_path / 'c.npz'}" in report
+    )
     verbs = [line.split()[0] for line in result.stderr.splitlines() if line]
     assert verbs == ["Imported", "Optimized", "Calibrated", "Wrote"]
 
@@ -94,7 +97,10 @@ def test_shards_are_merged(infopt: Run, model: Path, tmp_path: Path) -> None:
     for part in range(2):
         data = _samples(tmp_path / f"part{part}", 4, seed=part)
         output = tmp_path / f"{part}.npz"
-        result = infopt("calibrate", model, "--data", data, "--shard", "-o", output, "-q")
+        call = ("calibrate", model, "--data", data, "--shard", "-o", output)
+        result = infopt(*call, columns=300)
+        assert f"infopt calibrate -o FILE … --merge {output}\n" in result.stdout
+        result = infopt(*call, "-q")
         assert (result.exit_code, result.stdout) == (0, "")
     files = (tmp_path / "0.npz", tmp_path / "1.npz")
     result = infopt("calibrate", "--merge", *files, "-o", tmp_path / "all.npz")

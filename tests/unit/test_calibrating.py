@@ -12,7 +12,13 @@ import onnx.parser
 import pytest
 
 import infopt
-from infopt.errors import CalibrationError, Interrupted, OutputError, UsageError
+from infopt.errors import (
+    CalibrationError,
+    Interrupted,
+    OutputError,
+    UsageError,
+    VerificationError,
+)
 from infopt.events import Event
 from infopt.quant.calibration import Calibration, Request
 from infopt.quant.calibration_file import load
@@ -95,6 +101,21 @@ def test_the_manifest_says_from_which_file(tmp_path: Path) -> None:
     assert first["data"] == second["data"]
     assert engine.manifest.evidence["equivalence"]["holds"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.npz", "engine"]
+
+
+@pytest.mark.parametrize("as_file", [True, False], ids=["file", "object"])
+def test_the_culprit_is_found_without_the_data(tmp_path: Path, as_file: bool) -> None:
+    onnx.save(_pair(), tmp_path / "m.onnx")
+    source = tmp_path / "m.onnx" if as_file else _pair()
+    infopt.calibrate(source, tmp_path / "c.npz", data=_data())
+    with pytest.raises(VerificationError, match=r"Guilty: quantize-static\{.*rule quantize-static"):
+        infopt.optimize(
+            source,
+            tmp_path / "e",
+            precision="int8",
+            calibration=tmp_path / "c.npz",
+            least_sqnr=90.0,
+        )
 
 
 def test_shards_of_one_calibration(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -114,7 +115,8 @@ def command(
         if data is not None or continue_from is not None or shard or synthetic_calibration:
             raise UsageError("--merge takes calibrations that there are: nothing is observed")
         found = calibrating.merge_calibrations(subjects, output)
-        return _answer(found, quiet=quiet, verbose=verbose)
+        then = f"infopt optimize MODEL … --calibration {output}"
+        return _answer(found, then, quiet=quiet, verbose=verbose)
     if len(subjects) > 1:
         raise UsageError("one model at a time; to merge calibrations, say --merge")
     with Progress(quiet=quiet) as progress:
@@ -135,17 +137,25 @@ def command(
             trust_remote_code=trust_remote_code,
             on_event=progress,
         )
-    return _answer(found, quiet=quiet, verbose=verbose)
+    if shard:
+        then = f"infopt calibrate -o FILE … --merge {found.path}"
+    else:
+        words = {"target": target, "precision": precision, "scheme": scheme, "pipeline": pipeline}
+        words["calibration"] = str(found.path)
+        options = [word for key, value in words.items() if value for word in (f"--{key}", value)]
+        then = shlex.join(["infopt", "optimize", subjects[0], *options])
+    return _answer(found, then, quiet=quiet, verbose=verbose)
 
 
-def _answer(found: Calibrated, *, quiet: bool, verbose: bool) -> Answer:
-    return Answer(found.as_dict(), lambda: "" if quiet else _view(found, verbose=verbose))
+def _answer(found: Calibrated, then: str, *, quiet: bool, verbose: bool) -> Answer:
+    return Answer(found.as_dict(), lambda: "" if quiet else _view(found, then, verbose=verbose))
 
 
-def _view(found: Calibrated, *, verbose: bool) -> RenderableType:
+def _view(found: Calibrated, then: str, *, verbose: bool) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    from infopt.cli.console import table
     from infopt.cli.words import count, size
 
     parts: list[RenderableType] = []
@@ -162,13 +172,10 @@ def _view(found: Calibrated, *, verbose: bool) -> RenderableType:
             ),
             "",
         ]
-    parts.append(
-        Text.assemble(
-            ("Use it", "name"),
-            f"  infopt optimize MODEL … --calibration {found.path}  ",
-            (size(found.path.stat().st_size), "quiet"),
-        )
-    )
+    drawn = table("", "")
+    drawn.add_row(Text("How large", "name"), size(found.path.stat().st_size))
+    drawn.add_row(Text("Go on", "name"), then)
+    parts.append(drawn)
     return Group(*parts)
 
 
