@@ -188,16 +188,30 @@ def test_tolerances_that_are_none(wrong: float) -> None:
         budget("fp32", wrong)
 
 
-def _decoder() -> ir.Model:
+def _decoder(*, others: str = "") -> ir.Model:
     """A mask over past and new tokens together, each of a length of its own."""
-    return ir.from_onnx_text("""
+    more = "".join(f", float[b,{name},4] {name}" for name in others.split())
+    return ir.from_onnx_text(f"""
     <ir_version: 10, opset_import: ["" : 21]>
-    g (float[b,s,4] x, float[b,total] attention_mask, float[b,past,4] cache) => (float[b,t] y) {
-      joined = Concat <axis = 1> (cache, x)
+    g (float[b,s,4] x, float[b,total] attention_mask, float[b,past,4] cache{more})
+    => (float[b,t] y) {{
+      joined = Concat <axis = 1> ({", ".join(["cache", "x", *others.split()])})
       axes = Constant <value_ints = [2]> ()
       summed = ReduceSum <keepdims = 0> (joined, axes)
       y = Mul (summed, attention_mask)
-    }""")
+    }}""")
+
+
+def test_a_mask_may_be_as_long_as_past_and_new_tokens(tmp_path: Path) -> None:
+    import onnx
+
+    onnx.save(ir.to_proto(_decoder()), tmp_path / "m.onnx")
+    engine = infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", measure=False)
+    found = engine.manifest.evidence["equivalence"]
+    assert found["holds"]
+    assert not found["notes"]
+    assert len(found["samples"]) == 6
+    assert any("x=1×7×4 attention_mask=1×23 cache=1×16×4" in text for text in found["samples"])
 
 
 def test_sizes_that_do_not_fit_are_not_called_slow() -> None:
@@ -230,12 +244,12 @@ def test_a_model_that_only_takes_long_says_so() -> None:
         find_samples(_decoder(), run, shapes={})
 
 
-def test_the_real_decoder_is_told_the_same(tmp_path: Path) -> None:
+def test_sizes_that_cannot_be_guessed_can_be_given(tmp_path: Path) -> None:
     import onnx
 
-    onnx.save(ir.to_proto(_decoder()), tmp_path / "m.onnx")
+    onnx.save(ir.to_proto(_decoder(others="memory")), tmp_path / "m.onnx")
     with pytest.raises(DataError, match=r"a mask over past and new tokens.*--shape"):
         infopt.optimize(tmp_path / "m.onnx", tmp_path / "e")
-    shapes = ["x=1x2x4", "cache=1x3x4", "attention_mask=1x5"]
+    shapes = ["x=1x2x4", "cache=1x3x4", "memory=1x4x4", "attention_mask=1x9"]
     engine = infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", shapes=shapes, measure=False)
     assert engine.manifest.evidence["equivalence"]["holds"]
