@@ -115,7 +115,7 @@ def calibrate(
         with contextlib.suppress(Enough):
             passes.run(
                 model,
-                steps=passes.last_calibrate(),
+                steps=passes.observing(),
                 progress=telling(passes, on_event),
                 observe=observe,
             )

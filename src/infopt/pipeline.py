@@ -108,17 +108,17 @@ class Pipeline:
         """Whether any step observes the model on data."""
         return any(isinstance(step, Calibrate) for step in self.steps)
 
-    def last_calibrate(self) -> int:
-        """How many steps there are up to the last that observes the model; 0 if none does."""
+    def observing(self) -> slice:
+        """The steps that it takes to observe all that is observed: up to the last ``calibrate``."""
         at = [index for index, step in enumerate(self.steps) if isinstance(step, Calibrate)]
-        return at[-1] + 1 if at else 0
+        return slice(at[-1] + 1 if at else 0)
 
     def run(
         self,
         model: ir.Model,
         *,
         stop: Stop | None = None,
-        steps: int | None = None,
+        steps: slice = slice(None),
         progress: Callable[[Pass], None] = lambda _: None,
         observe: Observer | None = None,
     ) -> list[PassRun]:
@@ -127,7 +127,7 @@ class Pipeline:
         Args:
             model: The model to change.
             stop: Stop early; the bisection's handle.
-            steps: How many steps to run; by default all.
+            steps: Which steps to run; a ``calibrate`` knows what those behind want, run or not.
             progress: Called before each run of a pass.
             observe: Called where the pipeline calibrates.
 
@@ -138,7 +138,7 @@ class Pipeline:
             PipelineError: The pipeline calibrates, and there is no ``observe``.
         """
         trace: list[PassRun] = []
-        for index, step in enumerate(self.steps[:steps]):
+        for index, step in list(enumerate(self.steps))[steps]:
             if isinstance(step, Calibrate):
                 if stop is not None and (len(trace), 0) >= (stop.runs, stop.changes):
                     return trace
