@@ -23,7 +23,7 @@ from infopt.evidence.shapes import as_shapes
 from infopt.importers import ImportOptions, import_model
 from infopt.pipeline import Pipeline, telling
 from infopt.presets import HALVES, pipeline_for
-from infopt.recorded import Recorded, recorded
+from infopt.recorded import OUTSIDE, Recorded, recorded
 from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
@@ -180,6 +180,7 @@ def optimize(
                 options,
                 allowed,
                 observe=observe,
+                hint=OUTSIDE if calibration is not None and data is None else "",
                 force=force,
                 tell=on_event,
             )

@@ -21,6 +21,11 @@ from infopt.quant.statistics.histogram import Histogram
 from infopt.quant.statistics.moments import SecondMoment
 
 ENDING = ".calibration.npz"
+OUTSIDE = (
+    "The inputs are made up and may lie outside of what was calibrated: compare on some real ones "
+    "with --data. "
+)
+"""What is to be said of an engine that is wrong where the data stayed at home."""
 
 
 class Recorded:

@@ -118,6 +118,16 @@ def test_the_culprit_is_found_without_the_data(tmp_path: Path, as_file: bool) ->
         )
 
 
+def test_made_up_inputs_that_lie_outside_are_spoken_of(tmp_path: Path) -> None:
+    small = [{"x": 0.01 * sample["x"]} for sample in _data()]
+    infopt.calibrate(_layers(), tmp_path / "c.npz", data=small)
+    wanted: dict[str, Any] = {"precision": "int8", "calibration": tmp_path / "c.npz"}
+    with pytest.raises(VerificationError, match=r"made up and may lie outside.*--data"):
+        infopt.optimize(_layers(), tmp_path / "e", **wanted)
+    engine = infopt.optimize(_layers(), tmp_path / "e", data=small, measure=False, **wanted)
+    assert engine.manifest.evidence["equivalence"]["holds"]
+
+
 def test_shards_of_one_calibration(tmp_path: Path) -> None:
     data = _data()
     for part in range(3):
