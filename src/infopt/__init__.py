@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from infopt.api import load as load
     from infopt.api import optimize as optimize
     from infopt.backends.base import Session as Session
+    from infopt.calibrating import calibrate as calibrate
+    from infopt.calibrating import merge_calibrations as merge_calibrations
     from infopt.engine import Engine as Engine
     from infopt.errors import InfoptError as InfoptError
 
@@ -21,8 +23,10 @@ _HOMES = {
     "InfoptError": "infopt.errors",
     "Session": "infopt.backends.base",
     "benchmark": "infopt.api",
+    "calibrate": "infopt.calibrating",
     "compare": "infopt.api",
     "load": "infopt.api",
+    "merge_calibrations": "infopt.calibrating",
     "optimize": "infopt.api",
 }
 

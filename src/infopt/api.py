@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
 from infopt import engine as engines
-from infopt import fusions, provenance, record
+from infopt import fusions, record
 from infopt.backends import backend_for
-from infopt.backends.base import Backend, RunOptions, Session
-from infopt.calibration import Calibrator, calibrator
-from infopt.engine import Engine, Manifest
-from infopt.errors import Interrupted, UsageError
+from infopt.backends.base import RunOptions, Session
+from infopt.calibration import UNFINISHED, Calibrator, calibrator
+from infopt.engine import Engine
+from infopt.errors import UsageError, interruptible
 from infopt.events import Event, Listener, ignore
-from infopt.evidence import shapes as shapes_
 from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Equivalence
+from infopt.evidence.shapes import Given as Shapes
+from infopt.evidence.shapes import as_shapes
 from infopt.importers import ImportOptions, import_model
-from infopt.ir import digest, files
-from infopt.measure.timing import Measurement
-from infopt.pipeline import PassRun, Pipeline
-from infopt.presets import HALVES, parse_scheme, preset
+from infopt.pipeline import Pipeline, telling
+from infopt.presets import HALVES, pipeline_for
+from infopt.recorded import OUTSIDE, Recorded, recorded
+from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,
@@ -38,9 +35,6 @@ from infopt.verification import (
     time_beside,
 )
 from infopt.witness import call_witness, find_samples
-
-Shapes = Mapping[str, Sequence[int | shapes_.Range]] | Sequence[str]
-"""Sizes by input name, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``."""
 
 
 def optimize(
@@ -58,6 +52,7 @@ def optimize(
     tolerance: float | None = None,
     least_sqnr: float | None = None,
     synthetic_calibration: bool = False,
+    calibration: str | os.PathLike[str] | None = None,
     expect: Mapping[str, int] | None = None,
     strict: bool = False,
     force: bool = False,
@@ -96,6 +91,7 @@ def optimize(
         synthetic_calibration: Whether to calibrate on synthetic inputs where there is no data; the
             manifest says so. ``fp16`` and ``bf16`` do it in any case: they look for numbers that
             are out of range, and fix no scales.
+        calibration: A file of :func:`calibrate`, which then stands for running the data.
         expect: Standard operator → how many there have to be at least after raising, as in
             ``{"Attention": 12}``.
         strict: Make an error of everything that could not be shown.
@@ -116,6 +112,7 @@ def optimize(
         ModelError: The source cannot become a valid model.
         UsageError: An argument is wrong, or contradicts the model.
         UnavailableError: The runtime that is needed for comparing is not installed.
+        CalibrationError: ``calibration`` is damaged, or was taken of another model.
         ExpectationError: There is less than ``expect`` says; the message says what was missed.
         VerificationError: The result computes something else; the message names the culprit.
         StrictError: ``strict`` forbids what happened.
@@ -123,17 +120,20 @@ def optimize(
     """
     aim = parse_target(target)
     backend = backend_for(aim)
-    seen = data is not None or synthetic_calibration
-    passes = _pipeline(pipeline, backend, precision, scheme, data=seen)
-    sizes = _shapes(shapes)
+    seen = data is not None or synthetic_calibration or calibration is not None
+    passes = pipeline_for(backend, precision, pipeline, scheme, data=seen)
+    observe: Recorded | Calibrator | None = recorded(
+        calibration, passes, synthetic=synthetic_calibration
+    )
+    sizes = as_shapes(shapes)
     allowed = budget(precision, tolerance, least_sqnr)
     expected = fusions.check_expected(expect)
     data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
-    destination = Path(output) if output is not None else _default_output(source)
+    destination = record.destination(output, source, ".engine")
 
-    with _interruptible(), engines.staging(destination) as rooms:
+    with interruptible(), engines.staging(destination) as rooms:
         on_event(Event("import", record.name(source)))
         imported = import_model(source, wishes)
         model = imported.model
@@ -147,8 +147,7 @@ def optimize(
                 imported, backend, rooms.scratch, shapes=sizes, data=data, seed=seed
             )
 
-        observe = None
-        if passes.calibrates():
+        if observe is None and passes.calibrates():
             observe = calibrator(
                 model,
                 backend,
@@ -157,10 +156,12 @@ def optimize(
                 data=data,
                 synthetic=synthetic_calibration or precision in HALVES,
                 seed=seed,
-                kept=destination.with_name(f"{destination.name}.calibration.npz"),
+                kept=destination.with_name(f"{destination.name}{UNFINISHED}"),
                 tell=on_event,
             )
-        trace, raised = _run(passes, model, expected, observe, on_event)
+        trace, raised = fusions.run(
+            passes, model, expected=expected, progress=telling(passes, on_event), observe=observe
+        )
         fusions.insist(raised, record.name(source))
 
         on_event(Event("compile", aim.name))
@@ -179,13 +180,14 @@ def optimize(
                 options,
                 allowed,
                 observe=observe,
+                hint=OUTSIDE if calibration is not None and data is None else "",
                 force=force,
                 tell=on_event,
             )
         if witness is not None and measure is not False:
             evidence["speed"] = race(witness, backend, rooms.payload, options, on_event)
         if observe is not None:
-            evidence["calibration"] = [found.as_dict() for found in observe.found]
+            evidence["calibration"] = observe.evidence()
         outcome = backend.outcome(rooms.payload)
         if outcome is not None:
             evidence["outcome"] = outcome.as_dict()
@@ -193,23 +195,16 @@ def optimize(
             be_strict(evidence)
 
         on_event(Event("write", str(destination)))
-        manifest = Manifest(
+        manifest = record.manifest(
+            model,
             target=aim.name,
-            source=origin,
-            model_digest=digest.model_digest(model),
             precision=precision,
-            pipeline=str(passes),
-            inputs=tuple(map(record.spec, model.graph.inputs)),
-            outputs=tuple(map(record.spec, model.graph.outputs)),
-            versions=provenance.versions(),
-            hardware=provenance.hardware(),
-            passes=tuple(dataclasses.asdict(run) for run in trace),
+            pipeline=passes,
+            source=origin,
+            size_before=size_before,
+            trace=trace,
             fusions=raised.as_dict(),
-            evidence=record.plain(evidence),
-            sizes={
-                **{f"{what}_before": n for what, n in size_before.items()},
-                **{f"{what}_after": n for what, n in record.sizes(model).items()},
-            },
+            evidence=evidence,
         )
         engine = engines.publish(rooms, destination, manifest)
         if observe is not None:
@@ -239,9 +234,8 @@ def load(
         EngineError: The directory is no engine, or damaged.
         UnavailableError: The runtime or the device is not there.
     """
-    engine = engines.open_engine(Path(path), verify=verify)
-    backend = backend_for(parse_target(engine.manifest.target))
-    return backend.load(engine.path, RunOptions(threads, dict(provider_options or {})))
+    options = RunOptions(threads, dict(provider_options or {}))
+    return load_engine(Path(path), options, verify=verify)
 
 
 def compare(
@@ -270,34 +264,15 @@ def compare(
     """
     allowed = budget("fp32", tolerance)
     backend = backend_for(parse_target(DEFAULT_TARGET))
-    with _interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
-        session = _session(candidate, Path(scratch) / "candidate", RunOptions())
+    with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
+        session = open_session(candidate, Path(scratch) / "candidate", RunOptions())
         room = Path(scratch) / "reference"
         room.mkdir()
-        imported = import_model(_model_file(reference))
+        imported = import_model(model_file(reference))
         witness = call_witness(
-            imported, backend, room, shapes=_shapes(shapes), data=data, seed=seed
+            imported, backend, room, shapes=as_shapes(shapes), data=data, seed=seed
         )
         return witness.examine(session, allowed)
-
-
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
-    """Subjects timed in one run, on each of some samples."""
-
-    subjects: tuple[str, ...]
-    """What was timed; the first is the baseline of all ratios."""
-    runs: tuple[tuple[str, Measurement], ...]
-    """The shapes of a sample, and what was measured on it."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all figures and the conditions, ready for JSON."""
-        return {
-            "subjects": self.subjects,
-            "runs": [{"sample": sample, **found.as_dict()} for sample, found in self.runs],
-            "versions": provenance.versions(),
-            "hardware": provenance.hardware(),
-        }
 
 
 def benchmark(
@@ -329,16 +304,16 @@ def benchmark(
     if not subjects:
         raise UsageError("nothing to measure; name at least one engine or model")
     options = RunOptions(threads=threads)
-    wanted = _shapes(shapes)
-    with _interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
+    wanted = as_shapes(shapes)
+    with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
         sessions = {}
         for number, subject in enumerate(subjects):
             name = record.name(subject)
             on_event(Event("import", name))
             label = f"{name} again" if name in sessions else name
-            sessions[label] = _session(subject, Path(scratch) / str(number), options)
+            sessions[label] = open_session(subject, Path(scratch) / str(number), options)
         first = next(iter(sessions.values()))
-        model = import_model(_model_file(subjects[0])).model
+        model = import_model(model_file(subjects[0])).model
         samples, _ = find_samples(model, first, shapes=wanted, data=data, seed=seed)
         if data is None:
             samples = samples[: 2 if wanted else 1]
@@ -348,87 +323,3 @@ def benchmark(
             found = time_beside(sessions, sample, seconds=seconds / len(samples))
             runs.append((sample.shapes(), found))
         return Benchmark(tuple(sessions), tuple(runs))
-
-
-def _pipeline(
-    pipeline: str | Pipeline | None,
-    backend: Backend,
-    precision: str,
-    scheme: str | Mapping[str, object] | None,
-    *,
-    data: bool,
-) -> Pipeline:
-    default = preset(backend, precision, data=data, scheme=parse_scheme(scheme))
-    if pipeline is None:
-        return default
-    if scheme:
-        raise UsageError("a scheme changes the preset; with a pipeline, write its options there")
-    return pipeline if isinstance(pipeline, Pipeline) else Pipeline.parse(pipeline)
-
-
-def _run(
-    passes: Pipeline,
-    model: ir.Model,
-    expected: Mapping[str, int],
-    observe: Calibrator | None,
-    tell: Listener,
-) -> tuple[list[PassRun], fusions.Fusions]:
-    runs = 0
-    total = sum(1 for _ in passes.passes())
-
-    def progress(spec: object) -> None:
-        nonlocal runs
-        runs += 1
-        tell(Event("pass", str(spec), done=min(runs, total), total=total))
-
-    return fusions.run(passes, model, expected=expected, progress=progress, observe=observe)
-
-
-def _session(subject: object, room: Path, options: RunOptions) -> Session:
-    """A session for an engine directory, or for a model on the runtime's defaults."""
-    if isinstance(subject, Session):
-        return subject
-    if _is_engine(subject):
-        return load(Path(str(subject)), threads=options.threads)
-    backend = backend_for(parse_target(DEFAULT_TARGET))
-    imported = import_model(subject)
-    file = imported.path
-    room.mkdir(parents=True, exist_ok=True)
-    if file is None:
-        files.write_onnx(imported.model, room)
-        return backend.load(room, options)
-    return backend.open_model(file, options)
-
-
-def _is_engine(subject: object) -> bool:
-    return isinstance(subject, (str, os.PathLike)) and engines.is_engine(Path(subject))
-
-
-def _model_file(subject: object) -> object:
-    """The model inside an engine directory; anything else as it is."""
-    if _is_engine(subject):
-        return engines.open_engine(Path(str(subject))).file(files.MODEL_FILE)
-    return subject
-
-
-def _shapes(shapes: Shapes) -> shapes_.Shapes:
-    if not isinstance(shapes, Mapping):
-        return shapes_.parse_shapes(shapes)
-    return {
-        name: tuple((size, size) if isinstance(size, int) else size for size in sizes)
-        for name, sizes in shapes.items()
-    }
-
-
-def _default_output(source: object) -> Path:
-    stem = Path(record.name(source)).resolve().stem  # `.` has a name, too
-    return Path(f"{stem or 'model'}.engine")
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C as an error that says what is left behind: nothing."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted; nothing half-written was left behind") from None

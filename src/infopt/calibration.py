@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -18,10 +18,11 @@ import onnx_ir as ir
 from infopt.backends.base import Backend, RunOptions
 from infopt.errors import CalibrationError, Interrupted, UsageError
 from infopt.events import Event, Listener, ignore
-from infopt.evidence.data import DataSource, load_data
+from infopt.evidence.data import DataSource, count, load_data
 from infopt.evidence.equivalence import Sample
 from infopt.evidence.shapes import Shapes
 from infopt.ir import digest
+from infopt.quant import calibration_file
 from infopt.quant.calibration import Calibration, Request
 from infopt.witness import find_samples
 
@@ -30,8 +31,14 @@ if TYPE_CHECKING:
 
 _SAVE_EVERY = 30.0
 """Seconds of calibrating after which what was observed is saved."""
+UNFINISHED = ".unfinished.npz"
+"""How the file is called that an unfinished calibration is kept in, after the result's own name."""
 _SYNTHETIC_ROUNDS = 8
 """How often made-up inputs of each size are drawn."""
+
+
+class Enough(Exception):
+    """A shard has been observed as far as it can be by itself."""
 
 
 @dataclasses.dataclass
@@ -49,6 +56,10 @@ class Calibrator:
     """Whether the data is made up."""
     kept: Path | None = None
     """Where an unfinished calibration is kept, and continued from."""
+    given: Sequence[Calibration] = ()
+    """What is known already, of the models that it was observed of."""
+    shard: bool = False
+    """Whether the data is a part: what follows depends on the other parts, too."""
     options: RunOptions = dataclasses.field(default_factory=RunOptions)
     tell: Listener = ignore
 
@@ -59,6 +70,10 @@ class Calibrator:
     def found(self) -> tuple[Calibration, ...]:
         """All that was observed, in order; not where no pass asked for anything."""
         return tuple(found for found in self._known.values() if found.requests)
+
+    def evidence(self) -> list[dict[str, Any]]:
+        """What a manifest says of it."""
+        return [found.as_dict() for found in self.found]
 
     def forget(self) -> None:
         """Remove what was kept for another attempt."""
@@ -71,11 +86,15 @@ class Calibrator:
         Raises:
             CalibrationError: There are no samples.
             DataError: A sample does not fit the model.
+            Enough: It is a shard, and something new was observed.
             Interrupted: The user stopped it; what was observed is kept.
         """
-        key = (digest.model_digest(model), frozenset(wanted))
+        name, asked = key = (digest.model_digest(model), frozenset(wanted))
         if key not in self._known:
-            self._known[key] = self._observe(model, *key)
+            given = next((found for found in self.given if found.covers(name, asked)), None)
+            self._known[key] = given or self._observe(model, name, asked)
+            if self.shard and given is None:
+                raise Enough
         return self._known[key]
 
     def _observe(self, model: ir.Model, name: str, wanted: frozenset[Request]) -> Calibration:
@@ -97,7 +116,7 @@ class Calibrator:
                 done = calibration.samples
                 self.tell(Event("calibrate", f"{done:,} samples", done=done, total=self.total))
                 if self.kept is not None and time.monotonic() - saved > _SAVE_EVERY:
-                    calibration.save(self.kept)
+                    self._keep(calibration, self.kept)
                     saved = time.monotonic()
         except KeyboardInterrupt:
             raise Interrupted(self._interrupted(calibration)) from None
@@ -111,20 +130,25 @@ class Calibrator:
         if self.kept is None or not self.kept.exists():
             return fresh
         with contextlib.suppress(CalibrationError):
-            found = Calibration.load(self.kept)
-            running = hashlib.sha256()
-            for sample in itertools.islice(self.samples(), found.samples):
-                _add(running, sample)
-            same = found.model == name and set(found.requests) == wanted
-            if same and found.data == f"sha256:{running.hexdigest()}":
-                return found, running
+            for found in calibration_file.load(self.kept):
+                if found.model != name or set(found.requests) != wanted:
+                    continue
+                running = hashlib.sha256()
+                for sample in itertools.islice(self.samples(), found.samples):
+                    _add(running, sample)
+                if found.data == f"sha256:{running.hexdigest()}":
+                    return found, running
         return fresh
+
+    def _keep(self, unfinished: Calibration, kept: Path) -> None:
+        """Save what is finished and what is not, for another attempt."""
+        calibration_file.save([*self.found, unfinished], kept)
 
     def _interrupted(self, calibration: Calibration) -> str:
         what = f"interrupted after {calibration.samples:,} samples of calibration"
-        if self.kept is None or not calibration.samples:
+        if self.kept is None or not (calibration.samples or self.found):
             return f"{what}; nothing half-written was left behind"
-        calibration.save(self.kept)
+        self._keep(calibration, self.kept)
         return f"{what}; the same command continues there, from {self.kept}"
 
 
@@ -138,6 +162,8 @@ def calibrator(
     synthetic: bool,
     seed: int,
     kept: Path,
+    given: Sequence[Calibration] = (),
+    shard: bool = False,
     tell: Listener,
 ) -> Calibrator:
     """A calibrator on the user's data or, where the user asks for that, on made-up inputs.
@@ -146,9 +172,17 @@ def calibrator(
         UsageError: There is no data.
     """
     if data is not None:
-        total = len(data) if isinstance(data, Sequence) and not isinstance(data, str) else None
         samples = functools.partial(load_data, data, model)
-        return Calibrator(backend, samples, scratch, total=total, kept=kept, tell=tell)
+        return Calibrator(
+            backend,
+            samples,
+            scratch,
+            total=count(data),
+            kept=kept,
+            given=given,
+            shard=shard,
+            tell=tell,
+        )
     if not synthetic:
         raise UsageError(
             "this precision needs to see which values the model computes: give real inputs with "
@@ -163,7 +197,15 @@ def calibrator(
     for number in range(_SYNTHETIC_ROUNDS):
         made += find_samples(model, run, shapes=shapes, seed=seed + 1000 * (number + 1))[0]
     return Calibrator(
-        backend, lambda: made, scratch, total=len(made), synthetic=True, kept=kept, tell=tell
+        backend,
+        lambda: made,
+        scratch,
+        total=len(made),
+        synthetic=True,
+        kept=kept,
+        given=given,
+        shard=shard,
+        tell=tell,
     )
 
 

@@ -114,13 +114,27 @@ class Staging:
 def staging(output: Path) -> Iterator[Staging]:
     """Room to build an engine beside ``output``; gone afterwards, whatever happens.
 
-    What a killed process left behind is cleared away first.
-
     Raises:
         OutputError: ``output`` holds something that is not an engine.
         StorageError: Nothing can be written there.
     """
     check_output(output)
+    with room_beside(output) as root:
+        rooms = Staging(root / "engine", root / "scratch")
+        rooms.payload.mkdir()
+        rooms.scratch.mkdir()
+        yield rooms
+
+
+@contextlib.contextmanager
+def room_beside(output: Path) -> Iterator[Path]:
+    """An empty directory on the disk of ``output``; gone afterwards, whatever happens.
+
+    What a killed process left behind is cleared away first.
+
+    Raises:
+        StorageError: Nothing can be written there.
+    """
     parent = output.resolve().parent
     with _storage(parent):
         try:
@@ -132,10 +146,7 @@ def staging(output: Path) -> Iterator[Staging]:
             tempfile.mkdtemp(prefix=f".{output.name}.{os.getpid()}.", suffix=".infopt", dir=parent)
         )
         try:
-            rooms = Staging(root / "engine", root / "scratch")
-            rooms.payload.mkdir()
-            rooms.scratch.mkdir()
-            yield rooms
+            yield root
         finally:
             _remove(root)
 

@@ -30,8 +30,9 @@ A message says what is wrong, where, and what to do. Anything that is not an
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 
@@ -131,6 +132,15 @@ class ExpectationError(CheckFailed):
 
 class StrictError(CheckFailed):
     """Something happened that ``strict`` forbids."""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as an error that says what is left behind: nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; nothing half-written was left behind") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

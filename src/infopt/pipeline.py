@@ -11,6 +11,7 @@ on data: whatever the passes behind it, up to the next one, want to know of its 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,6 +20,7 @@ from typing import TypeVar
 import onnx_ir as ir
 
 from infopt.errors import InfoptError, PipelineError, nearest
+from infopt.events import Event, Listener
 from infopt.ir import queries
 from infopt.passes import PASSES
 from infopt.passes.base import Change, Pass, Refusal
@@ -106,11 +108,17 @@ class Pipeline:
         """Whether any step observes the model on data."""
         return any(isinstance(step, Calibrate) for step in self.steps)
 
+    def observing(self) -> slice:
+        """The steps that it takes to observe all that is observed: up to the last ``calibrate``."""
+        at = [index for index, step in enumerate(self.steps) if isinstance(step, Calibrate)]
+        return slice(at[-1] + 1 if at else 0)
+
     def run(
         self,
         model: ir.Model,
         *,
         stop: Stop | None = None,
+        steps: slice = slice(None),
         progress: Callable[[Pass], None] = lambda _: None,
         observe: Observer | None = None,
     ) -> list[PassRun]:
@@ -119,6 +127,7 @@ class Pipeline:
         Args:
             model: The model to change.
             stop: Stop early; the bisection's handle.
+            steps: Which steps to run; a ``calibrate`` knows what those behind want, run or not.
             progress: Called before each run of a pass.
             observe: Called where the pipeline calibrates.
 
@@ -129,9 +138,9 @@ class Pipeline:
             PipelineError: The pipeline calibrates, and there is no ``observe``.
         """
         trace: list[PassRun] = []
-        for index, step in enumerate(self.steps):
+        for index, step in list(enumerate(self.steps))[steps]:
             if isinstance(step, Calibrate):
-                if stop is not None and len(trace) >= stop.runs and not stop.changes:
+                if stop is not None and (len(trace), 0) >= (stop.runs, stop.changes):
                     return trace
                 self._calibrate(index, model, observe)
                 continue
@@ -159,6 +168,16 @@ class Pipeline:
                 wanted.update(a_pass.observes(model))
         if wanted:
             attach(model, observe(model, wanted))
+
+
+def telling(pipeline: Pipeline, tell: Listener) -> Callable[[Pass], None]:
+    """What to give :meth:`Pipeline.run` as ``progress`` to have ``tell`` told of every pass."""
+    total, runs = sum(1 for _ in pipeline.passes()), itertools.count(1)
+
+    def progress(a_pass: Pass) -> None:
+        tell(Event("pass", str(a_pass), done=min(next(runs), total), total=total))
+
+    return progress
 
 
 def passes_of(step: Step) -> tuple[Pass, ...]:

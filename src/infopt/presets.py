@@ -91,8 +91,31 @@ def preset(
                 scheme,
                 precision,
             ),
+            # Layers that share weights had them packed one by one.
+            *((DeduplicateInitializers(),) if precision == "int4" else ()),
         )
     )
+
+
+def pipeline_for(
+    backend: Backend,
+    precision: str,
+    pipeline: str | Pipeline | None,
+    scheme: str | Mapping[str, object] | None,
+    *,
+    data: bool,
+) -> Pipeline:
+    """The pipeline that a user means: a given one, or the preset with the options of ``scheme``.
+
+    Raises:
+        UsageError: There is no such precision, pass or option, or a scheme beside a pipeline.
+    """
+    default = preset(backend, precision, data=data, scheme=parse_scheme(scheme))
+    if pipeline is None:
+        return default
+    if scheme:
+        raise UsageError("a scheme changes the preset; with a pipeline, write its options there")
+    return pipeline if isinstance(pipeline, Pipeline) else Pipeline.parse(pipeline)
 
 
 def parse_scheme(scheme: str | Mapping[str, object] | None) -> dict[str, str]:

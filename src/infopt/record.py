@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from infopt.engine import TensorSpec
+from infopt import provenance
+from infopt.engine import Manifest, TensorSpec
 from infopt.importers import Imported
 from infopt.ir import digest, files, queries
+from infopt.pipeline import PassRun, Pipeline
 
 
 def name(source: object) -> str:
     """What a person calls a source: its path or id, else what it is."""
     return str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__
+
+
+def destination(output: str | os.PathLike[str] | None, source: object, ending: str) -> Path:
+    """Where to write: ``output``, or the source's name with another ending, here."""
+    if output is not None:
+        return Path(output)
+    stem = Path(name(source)).resolve().stem  # `.` has a name, too
+    return Path(f"{stem or 'model'}{ending}")
 
 
 def origin(imported: Imported) -> dict[str, Any]:
@@ -35,6 +47,39 @@ def sizes(model: ir.Model) -> dict[str, int]:
         "nodes": queries.count_nodes(model),
         "weights": sum(tensor.nbytes for tensor in files.tensors(model)),
     }
+
+
+def manifest(
+    model: ir.Model,
+    *,
+    target: str,
+    precision: str,
+    pipeline: Pipeline,
+    source: Mapping[str, Any],
+    size_before: Mapping[str, int],
+    trace: Iterable[PassRun],
+    fusions: Mapping[str, Mapping[str, int]],
+    evidence: Mapping[str, Any],
+) -> Manifest:
+    """The manifest of an engine that was made of ``model``, without the digests of its files."""
+    return Manifest(
+        target=target,
+        source=source,
+        model_digest=digest.model_digest(model),
+        precision=precision,
+        pipeline=str(pipeline),
+        inputs=tuple(map(spec, model.graph.inputs)),
+        outputs=tuple(map(spec, model.graph.outputs)),
+        versions=provenance.versions(),
+        hardware=provenance.hardware(),
+        passes=tuple(dataclasses.asdict(run) for run in trace),
+        fusions=fusions,
+        evidence=plain(evidence),
+        sizes={
+            **{f"{what}_before": n for what, n in size_before.items()},
+            **{f"{what}_after": n for what, n in sizes(model).items()},
+        },
+    )
 
 
 def spec(value: ir.Value) -> TensorSpec:

@@ -66,10 +66,27 @@ def examine(
     allowed: Budget,
     *,
     observe: Observer | None = None,
+    hint: str = "",
     force: bool,
     tell: Listener,
 ) -> dict[str, Any]:
-    """The evidence that the payload computes what the original does, or an error that says why."""
+    """The evidence that the payload computes what the original does, or an error that says why.
+
+    Args:
+        witness: Knows what is right, and on which inputs.
+        backend: Of the target.
+        passes: What the payload was made by.
+        rooms: The payload, and room for attempts.
+        options: How to run it.
+        allowed: How far it may be from the original.
+        observe: Knows what was observed where the pipeline calibrates.
+        hint: What else an error is to say.
+        force: Whether a payload that is wrong is evidence, too, instead of an error.
+        tell: Told of every step.
+
+    Raises:
+        VerificationError: It computes something else; the message names the culprit.
+    """
     evidence: dict[str, Any] = {}
     imported = witness.examine_import(BUDGETS["fp32"])
     if imported is not None:
@@ -110,7 +127,7 @@ def examine(
     if not force:
         raise VerificationError(
             f"the engine does not compute what the original does: {_furthest(found)}. "
-            f"Guilty: {culprit}. No engine was written; leave that pass out with --pipeline, "
+            f"Guilty: {culprit}. {hint}No engine was written; leave that pass out with --pipeline, "
             "allow the error with --tolerance or --min-sqnr, or write it anyway with --force"
         )
     return evidence

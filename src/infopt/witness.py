@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from infopt.backends.base import Backend, RunOptions, Session
-from infopt.errors import CompileError, DataError
+from infopt.errors import CompileError, DataError, UsageError
 from infopt.evidence import shapes as shapes_
 from infopt.evidence.data import DataSource, load_data
 from infopt.evidence.equivalence import Budget, Equivalence, Outputs, Runner, Sample, compare
@@ -164,17 +164,24 @@ def find_samples(
     found, notes = _synthetic(model, run, bound, seed)
     samples = found if bound else [*examples, *found]
     if not samples:
+        related = _RELATED if len(shapes_.dynamic(required_inputs(model))) > 1 else ""
         raise DataError(
             f"no synthetic inputs were found on which the model runs ({'; '.join(notes)}); "
-            "give real ones with --data, or sizes with --shape"
+            f"{related}give real ones with --data, or sizes with --shape"
         )
     return samples, notes
+
+
+_RELATED = (
+    "sizes that depend on one another, such as a mask over past and new tokens together, cannot "
+    "be guessed: "
+)
 
 
 def _synthetic(
     model: ir.Model, run: Runner, bound: Mapping[shapes_.Dim, shapes_.Range], seed: int
 ) -> tuple[list[Sample], tuple[str, ...]]:
-    reason = ""
+    reason = ""  # of the first sizes, the smallest: the likeliest to say what is the matter
     for sizes in shapes_.proposals(required_inputs(model), bound):
         samples: list[Sample] = []
         failed: list[str] = []
@@ -184,10 +191,16 @@ def _synthetic(
             try:
                 run(sample.inputs)
             except DataError as error:
-                reason = str(error)
+                reason = reason or f"at {sample.shapes()}: {error}"
                 failed.append(sample.shapes())
                 if not samples:
                     break  # not even the smaller sizes run: try others
+            except UsageError:  # it took too long
+                if samples or not reason:
+                    raise
+                # Guesses grow: those to come take longer still. What is the matter is that
+                # smaller ones do not fit the model.
+                return [], (f"{reason}; and at {sample.shapes()} it takes too long",)
             else:
                 samples.append(sample)
         if samples:

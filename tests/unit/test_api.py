@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 
 import infopt
+from infopt import record
 from infopt.errors import (
     InfoptError,
     Interrupted,
@@ -180,6 +181,5 @@ def test_the_public_names() -> None:
     ],
 )
 def test_default_outputs(source: object, output: str) -> None:
-    from infopt.api import _default_output
-
-    assert _default_output(source) == Path(output)
+    assert record.destination(None, source, ".engine") == Path(output)
+    assert record.destination("there", source, ".engine") == Path("there")

@@ -20,6 +20,7 @@ from infopt.evidence.equivalence import Sample
 from infopt.ir.digest import model_digest
 from infopt.pipeline import Pipeline
 from infopt.quant.calibration import Calibration, Request
+from infopt.quant.calibration_file import load, save
 from infopt.target import DEFAULT_TARGET, parse_target
 from tests.support.models import parse
 
@@ -105,7 +106,7 @@ def test_an_interrupted_run_continues(tmp_path: Path) -> None:
     broken.samples = stopping
     with pytest.raises(Interrupted, match="after 5 samples"):
         broken(_model(), WANTED)
-    assert Calibration.load(kept).samples == 5
+    assert [stage.samples for stage in load(kept)] == [5]
 
     events: list[Event] = []
     again = _calibrator(tmp_path, kept=kept)
@@ -127,7 +128,7 @@ def test_what_was_kept_of_something_else_is_not_used(tmp_path: Path, other: str)
         found.update({"x": np.full((3, 4), 99, np.float32), "r": np.zeros((3, 8), np.float32)})
         found.data = "sha256:0"
         found.model = found.model if other == "data" else "another"
-        found.save(kept)
+        save([found], kept)
     found = _calibrator(tmp_path, kept=kept)(_model(), WANTED)
     assert _states(found) == _states(_calibrator(tmp_path)(_model(), WANTED))
 

@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Collection
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -8,7 +9,8 @@ from infopt.errors import PipelineError
 from infopt.ir import queries
 from infopt.passes import PASSES
 from infopt.passes.base import Journal, Pass, Preserves
-from infopt.pipeline import Pipeline, Repeat, Stop, summarize
+from infopt.pipeline import Calibrate, Pipeline, Repeat, Stop, summarize
+from infopt.quant.calibration import Calibration, Request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,3 +143,43 @@ def test_a_repeat_that_never_ends_is_a_defect() -> None:
 
     with pytest.raises(RuntimeError, match="still changes the model"):
         Pipeline((Repeat((Restless(),)),)).run(_chain(1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Curious(DropRelu):
+    """Wants to know of the input."""
+
+    name: ClassVar[str] = "curious"
+
+    def observes(self, model: ir.Model) -> list[Request]:
+        return [Request(str(model.graph.inputs[0].name), "histogram")]
+
+
+@pytest.mark.parametrize(
+    ("stop", "times"),
+    [(Stop(0), 0), (Stop(0, 1), 0), (Stop(1), 0), (Stop(1, 1), 1), (Stop(2), 1), (None, 1)],
+)
+def test_nothing_is_observed_behind_a_pass_that_was_cut_short(
+    stop: Stop | None, times: int
+) -> None:
+    asked: list[Collection[Request]] = []
+
+    def observe(_: ir.Model, wanted: Collection[Request]) -> Calibration:
+        asked.append(wanted)
+        return Calibration.empty("", wanted, synthetic=False)
+
+    Pipeline((DropRelu(), Calibrate(), Curious())).run(_chain(7), stop=stop, observe=observe)
+    assert len(asked) == times
+
+
+def test_as_many_steps_as_it_takes_to_observe() -> None:
+    asked: list[Collection[Request]] = []
+
+    def observe(_: ir.Model, wanted: Collection[Request]) -> Calibration:
+        asked.append(wanted)
+        return Calibration.empty("", wanted, synthetic=False)
+
+    pipeline = Pipeline((Calibrate(), Curious(), Calibrate(), Curious(), DropRelu()))
+    trace = pipeline.run(_chain(7), steps=pipeline.observing(), observe=observe)
+    assert (len(trace), len(asked)) == (1, 2)
+    assert not Pipeline((DropRelu(),)).run(_chain(7), steps=Pipeline((DropRelu(),)).observing())

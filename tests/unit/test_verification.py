@@ -15,7 +15,7 @@ from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
 from infopt.passes.cleanup.fold_constants import FoldConstants
 from infopt.pipeline import Pipeline
 from infopt.verification import budget
-from infopt.witness import output_kinds
+from infopt.witness import find_samples, output_kinds
 
 CHAIN = """
 <ir_version: 8, opset_import: ["" : 18]>
@@ -186,3 +186,70 @@ def test_kinds_of_outputs() -> None:
 def test_tolerances_that_are_none(wrong: float) -> None:
     with pytest.raises(UsageError, match="at least 0"):
         budget("fp32", wrong)
+
+
+def _decoder(*, others: str = "") -> ir.Model:
+    """A mask over past and new tokens together, each of a length of its own."""
+    more = "".join(f", float[b,{name},4] {name}" for name in others.split())
+    return ir.from_onnx_text(f"""
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[b,s,4] x, float[b,total] attention_mask, float[b,past,4] cache{more})
+    => (float[b,t] y) {{
+      joined = Concat <axis = 1> ({", ".join(["cache", "x", *others.split()])})
+      axes = Constant <value_ints = [2]> ()
+      summed = ReduceSum <keepdims = 0> (joined, axes)
+      y = Mul (summed, attention_mask)
+    }}""")
+
+
+def test_a_mask_may_be_as_long_as_past_and_new_tokens(tmp_path: Path) -> None:
+    import onnx
+
+    onnx.save(ir.to_proto(_decoder()), tmp_path / "m.onnx")
+    engine = infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", measure=False)
+    found = engine.manifest.evidence["equivalence"]
+    assert found["holds"]
+    assert not found["notes"]
+    assert len(found["samples"]) == 6
+    assert any("x=1×7×4 attention_mask=1×23 cache=1×16×4" in text for text in found["samples"])
+
+
+def test_sizes_that_do_not_fit_are_not_called_slow() -> None:
+    """Guesses grow until one takes too long; what is the matter is why the small ones failed."""
+    tried = []
+
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        tried.append(inputs["x"].shape[1])
+        if tried[-1] > 100:
+            raise UsageError("the model has not finished after 20 s")
+        raise DataError("the model cannot run on these inputs: Mul: 7 by 14")
+
+    with pytest.raises(DataError) as caught:
+        find_samples(_decoder(), run, shapes={})  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "at x=1×7×4 attention_mask=1×7 cache=1×7×4: the model cannot run" in message
+    assert "7 by 14" in message
+    assert "a mask over past and new tokens" in message
+    assert "--data, or sizes with --shape" in message
+    assert "has not finished" not in message
+    assert tried == sorted(tried)
+    assert tried[-2] < 100 < tried[-1]
+
+
+def test_a_model_that_only_takes_long_says_so() -> None:
+    def run(_: object) -> dict[str, np.ndarray]:
+        raise UsageError("the model has not finished after 20 s")
+
+    with pytest.raises(UsageError, match="has not finished"):
+        find_samples(_decoder(), run, shapes={})
+
+
+def test_sizes_that_cannot_be_guessed_can_be_given(tmp_path: Path) -> None:
+    import onnx
+
+    onnx.save(ir.to_proto(_decoder(others="memory")), tmp_path / "m.onnx")
+    with pytest.raises(DataError, match=r"a mask over past and new tokens.*--shape"):
+        infopt.optimize(tmp_path / "m.onnx", tmp_path / "e")
+    shapes = ["x=1x2x4", "cache=1x3x4", "memory=1x4x4", "attention_mask=1x9"]
+    engine = infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", shapes=shapes, measure=False)
+    assert engine.manifest.evidence["equivalence"]["holds"]

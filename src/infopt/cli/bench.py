@@ -20,7 +20,7 @@ from infopt.cli.options import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from infopt.api import Benchmark
+    from infopt.subjects import Benchmark
 
 
 @click.command(cls=Command, short_help="Time models and engines beside each other.")

@@ -85,6 +85,11 @@ EXAMPLES = (
     is_flag=True,
     help="Without --data, calibrate on made-up inputs; the manifest says so.",
 )
+@click.option(
+    "--calibration",
+    metavar="FILE",
+    help="What `infopt calibrate` saw, instead of running the data once more.",
+)
 @expect_option
 @click.option("--strict", is_flag=True, help="Fail on everything that could not be shown.")
 @click.option("--force", is_flag=True, help="Write the engine even if it computes something else.")
@@ -112,6 +117,7 @@ def command(
     tolerance: float | None,
     least_sqnr: float | None,
     synthetic_calibration: bool,
+    calibration: str | None,
     expect: str | None,
     strict: bool,
     force: bool,
@@ -146,6 +152,7 @@ def command(
             tolerance=tolerance,
             least_sqnr=least_sqnr,
             synthetic_calibration=synthetic_calibration,
+            calibration=calibration,
             expect=parse_expected(expect or ""),
             strict=strict,
             force=force,

@@ -159,8 +159,9 @@ def _precision(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     for calibration in found.get("calibration", ()):
         made_up = ", made up: real inputs may reach further" if calibration["synthetic"] else ""
         samples, values = calibration["samples"], calibration["values"]
+        by = f", by {calibration['file']}" if calibration.get("file") else ""
         yield _indented(
-            f"{count(values, 'value')} calibrated on {count(samples, 'sample')}{made_up}",
+            f"{count(values, 'value')} calibrated on {count(samples, 'sample')}{by}{made_up}",
             "caution" if made_up else "quiet",
         )
     outcome = found.get("outcome")

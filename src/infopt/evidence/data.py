@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,16 @@ def load_data(source: DataSource, model: ir.Model) -> Iterator[Sample]:
         count += 1
     if not count:
         raise DataError(f"{_describe(source)} holds no samples")
+
+
+def count(source: DataSource) -> int | None:
+    """How many samples there are, if that is known before they are read."""
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            return sum(1 for _ in path.glob("*.npz"))
+        return 1 if path.is_file() else None
+    return len(source) if isinstance(source, Sequence) else None
 
 
 def _describe(source: DataSource) -> str:

@@ -17,6 +17,9 @@ Shapes = Mapping[str, Sequence[Range]]
 """Input name → range of each dimension; or name of a dynamic dimension → its one range, where
 ``batch`` also stands for the dynamic first axis of every input."""
 
+Given = Mapping[str, Sequence[int | Range]] | Sequence[str]
+"""The same as users give it, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``."""
+
 _ONE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
@@ -50,6 +53,20 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[Range, ...]]:
     return dict(map(parse_shape, texts))
 
 
+def as_shapes(given: Given) -> Shapes:
+    """``given`` as ranges.
+
+    Raises:
+        UsageError: A text has another form.
+    """
+    if not isinstance(given, Mapping):
+        return parse_shapes(given)
+    return {
+        name: tuple((size, size) if isinstance(size, int) else size for size in sizes)
+        for name, sizes in given.items()
+    }
+
+
 Dim = str | tuple[str, int]
 """A dynamic dimension: its name in the model, or (input, axis) where it has none."""
 
@@ -69,6 +86,12 @@ def dims_of(value: ir.Value) -> list[int | Dim]:
         size if isinstance(size, int) else (size.value or (name, axis))
         for axis, size in enumerate(value.shape)
     ]
+
+
+def dynamic(inputs: Sequence[ir.Value]) -> list[Dim]:
+    """The dynamic dimensions of these inputs, each once."""
+    dims = [dim for value in inputs if value.shape is not None for dim in dims_of(value)]
+    return list(dict.fromkeys(dim for dim in dims if not isinstance(dim, int)))
 
 
 def label(dim: Dim) -> str:
@@ -147,16 +170,20 @@ class Sizes:
 
     low: Mapping[Dim, int]
     high: Mapping[Dim, int]
+    sums: Mapping[Dim, Sequence[Dim]] = dataclasses.field(default_factory=dict)
+    """Dimensions that are as large as others together, whatever stands for them above."""
 
     def combinations(self, limit: int = 6) -> Iterator[dict[Dim, int]]:
         """All low, all high, then mixtures, at most ``limit`` in all."""
-        moving = [dim for dim in self.low if self.low[dim] != self.high[dim]]
+        apart = [dim for dim in self.low if dim not in self.sums]
+        moving = [dim for dim in apart if self.low[dim] != self.high[dim]]
         picks: list[tuple[Dim, ...]] = [(), tuple(moving)]
         for count in range(1, len(moving)):
             picks += itertools.combinations(moving, count)
         seen: list[dict[Dim, int]] = []
         for pick in picks[: limit if moving else 1]:
             sizes = {dim: (self.high if dim in pick else self.low)[dim] for dim in self.low}
+            sizes |= {dim: sum(sizes[part] for part in parts) for dim, parts in self.sums.items()}
             if sizes not in seen:
                 seen.append(sizes)
                 yield sizes
@@ -173,7 +200,9 @@ def proposals(inputs: Sequence[ir.Value], bound: Mapping[Dim, Range]) -> Iterato
     What the user bound is taken as it is. Of the rest, the first axis is taken for a batch,
     the last two of a rank-4 or 5 input for height and width, others for a length. Dimensions
     without a name are first taken for independent, then for one batch where they come first.
+    Where that fails, a mask is taken to be as long as what is given and what was given before.
     """
+    sums = {dim: parts for dim, parts in _sums(inputs).items() if dim not in bound}
     for attempt in range(max(len(_SPATIAL), len(_OTHER))):
         low: dict[Dim, int] = {}
         high: dict[Dim, int] = {}
@@ -196,5 +225,25 @@ def proposals(inputs: Sequence[ir.Value], bound: Mapping[Dim, Range]) -> Iterato
                 else:
                     low[dim], high[dim] = _OTHER[attempt % len(_OTHER)]
         yield Sizes(low, high)
+        if sums:
+            yield Sizes(low, high, sums)
         if all(dim in bound for dim in low):
             return
+
+
+def _sums(inputs: Sequence[ir.Value]) -> dict[Dim, tuple[Dim, ...]]:
+    """The length of a mask that no other input has, and the two lengths that there are beside it.
+
+    So it is in a decoder with a cache: its mask covers the tokens of former calls as well.
+    """
+    lengths: dict[Dim, list[str]] = {}
+    for value in inputs:
+        dims = [] if value.shape is None else dims_of(value)
+        for dim in dims[1:]:
+            if not isinstance(dim, int):
+                lengths.setdefault(dim, []).append(value.name or "")
+    masks = [
+        dim for dim, names in lengths.items() if len(names) == 1 and "mask" in names[0].lower()
+    ]
+    parts = tuple(dim for dim in lengths if dim not in masks)
+    return {masks[0]: parts} if len(masks) == 1 and len(parts) == 2 else {}

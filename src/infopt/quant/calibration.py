@@ -1,18 +1,9 @@
-"""Calibration: what was observed of a model's values on data, as a file that can be kept.
-
-The file is an ``.npz`` archive without pickles: one array for each field of each statistic, and
-``header``, a JSON text in UTF-8 that names the model, the data and what was observed.
-"""
+"""Calibration: what was observed of a model's values on data."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import os
-import zipfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,9 +12,6 @@ from infopt.errors import CalibrationError
 from infopt.quant.statistics.channels import ChannelStatistics
 from infopt.quant.statistics.histogram import Histogram
 from infopt.quant.statistics.moments import SecondMoment
-
-FORMAT = "infopt-calibration"
-VERSION = 1
 
 Statistic = Histogram | ChannelStatistics | SecondMoment
 
@@ -45,7 +33,7 @@ class Request:
         return SecondMoment(array.shape[self.axis]) if self.kind == "moments" else Histogram()
 
 
-_KINDS: Mapping[str, type[Histogram] | type[ChannelStatistics] | type[SecondMoment]] = {
+KINDS: Mapping[str, type[Histogram] | type[ChannelStatistics] | type[SecondMoment]] = {
     "histogram": Histogram,
     "channels": ChannelStatistics,
     "moments": SecondMoment,
@@ -89,6 +77,10 @@ class Calibration:
         found = self.statistics.get(Request(value or "", "moments", axis))
         return found if isinstance(found, SecondMoment) else None
 
+    def covers(self, model: str, wanted: Collection[Request]) -> bool:
+        """Whether it was taken of the model of this digest, and tells all that is wanted."""
+        return self.model == model and set(wanted) <= set(self.requests)
+
     def update(self, values: Mapping[str, np.ndarray]) -> None:
         """Take in the values of one sample."""
         for request in self.requests:
@@ -104,12 +96,19 @@ class Calibration:
         """Take in what was observed of the same model on other data.
 
         Raises:
-            CalibrationError: It was another model, or something else was observed.
+            CalibrationError: It was another model, something else was observed, or some of the
+                data is the same.
         """
         if other.model != self.model or other.requests != self.requests:
             raise CalibrationError(
                 "calibrations of different models, or of different values, cannot be merged; "
                 "take all shards with the same model and options"
+            )
+        twice = set(filter(None, self.data.split("+"))) & set(other.data.split("+"))
+        if twice:
+            raise CalibrationError(
+                f"two calibrations have seen the same data ({min(twice)}); each sample counts "
+                "once: leave one of them out"
             )
         for request, statistic in other.statistics.items():
             if request in self.statistics:
@@ -129,87 +128,3 @@ class Calibration:
             "synthetic": self.synthetic,
             "values": len({request.value for request in self.requests}),
         }
-
-    def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-        header = {
-            "format": FORMAT,
-            "version": VERSION,
-            "model": self.model,
-            "data": self.data,
-            "samples": self.samples,
-            "synthetic": self.synthetic,
-            "requests": [dataclasses.asdict(request) for request in self.requests],
-        }
-        arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
-        for number, request in enumerate(self.requests):
-            found = self.statistics.get(request)
-            for field, array in ({} if found is None else found.state()).items():
-                arrays[f"{number}/{field}"] = array
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with unfinished.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: Path) -> Calibration:
-        """Read the file.
-
-        Raises:
-            CalibrationError: It is no calibration, damaged, or of another version.
-        """
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-                return cls._read(archive, path)
-        except CalibrationError:
-            raise
-        except OSError as error:
-            raise CalibrationError(f"{path} cannot be read: {error.strerror or error}") from None
-        except (
-            EOFError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            zipfile.BadZipFile,
-        ) as error:
-            raise CalibrationError(
-                f"{path} is no calibration, or damaged ({error}); calibrate again"
-            ) from None
-
-    @classmethod
-    def _read(cls, archive: Any, path: Path) -> Calibration:
-        header = json.loads(archive["header"].tobytes())
-        if header["format"] != FORMAT or header["version"] != VERSION:
-            raise CalibrationError(
-                f"{path} is of format {header['format']} {header['version']}, this infopt reads "
-                f"{FORMAT} {VERSION}; calibrate again"
-            )
-        states: dict[int, dict[str, np.ndarray]] = {}
-        for name in archive.files:
-            number, _, field = name.partition("/")
-            if field:
-                states.setdefault(int(number), {})[field] = archive[name]
-        requests = tuple(
-            Request(str(entry["value"]), str(entry["kind"]), int(entry["axis"]))
-            for entry in header["requests"]
-        )
-        statistics: dict[Request, Statistic] = {
-            request: _KINDS[request.kind].from_state(states[number])
-            for number, request in enumerate(requests)
-            if number in states
-        }
-        for request, statistic in statistics.items():
-            if isinstance(statistic, ChannelStatistics) and statistic.axis != request.axis:
-                raise ValueError(f"the channels of {request.value!r} are on another axis")
-        return cls(
-            str(header["model"]),
-            requests,
-            statistics,
-            str(header["data"]),
-            int(header["samples"]),
-            bool(header["synthetic"]),
-        )

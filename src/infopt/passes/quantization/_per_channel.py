@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
+from infopt.passes.observed import NOT_OBSERVED
+from infopt.passes.quantization._rounding import GAVE_UP, few_rows
 from infopt.passes.quantization._sites import Site, channels_axis
 from infopt.quant.affine import Parameters, parameters, quantize, weight_range
 from infopt.quant.calibration import Calibration, Request
@@ -42,8 +44,8 @@ def rounded(
     algorithm: str,
     calibration: Calibration,
     least: np.ndarray | float,
-) -> tuple[np.ndarray, Parameters]:
-    """The weights as integers, in their own shape, and their scales.
+) -> tuple[np.ndarray, Parameters, list[str]]:
+    """The weights as integers, in their own shape, their scales, and what the user should know.
 
     Args:
         found: The operator.
@@ -59,12 +61,23 @@ def rounded(
     chosen = parameters(*weight_range(weights, spec.granularity), spec)
     tight = bool((chosen.scale < least).any())
     chosen = dataclasses.replace(chosen, scale=np.maximum(chosen.scale, np.float32(least)))
+    if algorithm == "nearest":
+        return quantize(weights, chosen, spec), chosen, []
     moments = calibration.moments(value.name, channels_axis(found.node))
-    if algorithm == "nearest" or moments is None or tight or not is_matrix(found):
-        return quantize(weights, chosen, spec), chosen
+    if tight or moments is None or not moments.rows or not is_matrix(found):
+        return quantize(weights, chosen, spec), chosen, [_why_nearest(found, value, tight=tight)]
     rows = weights if found.axis == 0 else weights.T
     flat = np.ascontiguousarray(rows.reshape(rows.shape[0], -1))
     result = gptq(flat, moments.mean, dataclasses.replace(spec, granularity=PerAxis(0)))
     integers = result.quantized.reshape(rows.shape)
     integers = integers if found.axis == 0 else np.ascontiguousarray(integers.T)
-    return integers, result.parameters
+    gave_up = [GAVE_UP] if result.gave_up else []
+    return integers, result.parameters, [*few_rows(value, moments), *gave_up]
+
+
+def _why_nearest(found: Site, value: ir.Value, *, tight: bool) -> str:
+    if not is_matrix(found):
+        return "an output depends on several vectors of inputs; it was rounded to nearest"
+    if tight:
+        return "its weights are tiny beside its bias; they were rounded to nearest"
+    return f"{value.name!r} {NOT_OBSERVED}; its weights were rounded to nearest"

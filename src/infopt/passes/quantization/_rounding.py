@@ -15,6 +15,7 @@ from infopt.quant.rounding.hqq import hqq
 from infopt.quant.rounding.nearest import round_to_nearest
 from infopt.quant.rounding.weight import RoundedWeight
 from infopt.quant.spec import QuantSpec
+from infopt.quant.statistics.moments import SecondMoment
 
 ALGORITHMS = ("nearest", "hqq", "gptq", "awq")
 OBSERVING = ("gptq", "awq")
@@ -22,6 +23,19 @@ OBSERVING = ("gptq", "awq")
 ROOM = 1 << 20
 """Elements rounded at once where rows are independent: scratch memory, some ten times as many
 floats as this, does not grow with the weight, and fits the caches of a processor."""
+
+
+GAVE_UP = "it left more error than rounding to nearest, which was done instead"
+
+
+def few_rows(value: ir.Value, moment: SecondMoment) -> list[str]:
+    """What the user should know where less was observed than there are unknowns."""
+    if moment.rows >= moment.features:
+        return []
+    return [
+        f"{value.name!r} has {moment.features:,} channels and was observed in {moment.rows:,} "
+        f"row{'s' * (moment.rows != 1)}: the weights were fitted to these alone; give more data"
+    ]
 
 
 def spec_of(bits: int, block: int, *, symmetric: bool) -> QuantSpec:
@@ -32,8 +46,8 @@ def spec_of(bits: int, block: int, *, symmetric: bool) -> QuantSpec:
 
 def round_weight(
     weight: np.ndarray, spec: QuantSpec, algorithm: str, moment: np.ndarray | None
-) -> tuple[np.ndarray, Parameters]:
-    """Elements, scales and zero points for a weight.
+) -> tuple[np.ndarray, Parameters, bool]:
+    """Elements, scales and zero points for a weight; whether they are the nearest after all.
 
     Args:
         weight: float32 ``(out, in)``, finite; it may be memory-mapped.
@@ -49,11 +63,12 @@ def round_weight(
             found = gptq(weight, moment, spec, search=True)
         else:
             found = awq(weight, moment, np.zeros(weight.shape[1]), spec)
-        return found.quantized, found.parameters
+        return found.quantized, found.parameters, found.gave_up
     whole = hqq if algorithm == "hqq" else round_to_nearest
     parts = [_part(whole(rows, spec)) for rows in _parts(weight)]
     elements, scales, zero_points = zip(*parts, strict=True)
-    return np.concatenate(elements), Parameters(np.concatenate(scales), np.concatenate(zero_points))
+    params = Parameters(np.concatenate(scales), np.concatenate(zero_points))
+    return np.concatenate(elements), params, False
 
 
 def _parts(weight: np.ndarray) -> Iterator[np.ndarray]:

@@ -23,6 +23,7 @@ class Writer:
     def __init__(self, editor: Editor) -> None:
         self._editor = editor
         self._read: dict[ir.Value, ir.Value] = {}
+        self._stored: dict[tuple[ir.Value, int], list[list[ir.Value]]] = {}
 
     def parameters(self, value: ir.Value) -> Parameters | None:
         """Scale and zero point of a value that is quantized already."""
@@ -74,20 +75,27 @@ class Writer:
     def constant(
         self, node: ir.Node, index: int, integers: np.ndarray, parameters: Parameters, axis: int
     ) -> None:
-        """Let input ``index`` of ``node``, a constant, be these integers, dequantized."""
+        """Let input ``index`` of ``node``, a constant, be these integers, dequantized.
+
+        Nodes that share the constant share the integers, too, where these are the same.
+        """
         old, graph = node.inputs[index], node.graph
         assert old is not None
         assert graph is not None
-        original = queries.constant_tensor(old)
         base = old.name or "weights"
-        stored = self._editor.add_constant(node, integers, f"{base}_quantized")
-        stored.meta[ORIGINAL] = original
-        scale = self._editor.add_constant(node, parameters.scale, f"{base}_scale")
-        inputs = [stored, scale]
+        arrays = [integers, parameters.scale]
         if np.any(parameters.zero_point):
-            inputs.append(
-                self._editor.add_constant(node, parameters.zero_point, f"{base}_zero_point")
-            )
+            arrays.append(parameters.zero_point)
+        known = self._stored.setdefault((old, id(graph)), [])
+        inputs = next((values for values in known if _hold(values, arrays)), None)
+        if inputs is None:
+            words = ("quantized", "scale", "zero_point")
+            inputs = [
+                self._editor.add_constant(node, array, f"{base}_{word}")
+                for array, word in zip(arrays, words, strict=False)
+            ]
+            inputs[0].meta[ORIGINAL] = queries.constant_tensor(old)
+            known.append(inputs)
         attributes = [ir.AttrInt64("axis", axis)] if parameters.scale.ndim else []
         read = self._node("DequantizeLinear", inputs, attributes, base)
         read.outputs[0].type, read.outputs[0].shape = old.type, old.shape
@@ -187,6 +195,17 @@ def dequantized(reader: ir.Node) -> np.ndarray:
     if zero_point is not None:
         steps -= _along(reader, zero_point.astype(np.float32), steps)
     return np.asarray(steps * _along(reader, scale, steps))
+
+
+def _hold(values: list[ir.Value], arrays: list[np.ndarray]) -> bool:
+    """Whether constants are these arrays, types included."""
+    if len(values) != len(arrays):
+        return False
+    stored = map(queries.constant, values)
+    return all(
+        held is not None and held.dtype == array.dtype and np.array_equal(held, array)
+        for held, array in zip(stored, arrays, strict=True)
+    )
 
 
 def _along(reader: ir.Node, values: np.ndarray, array: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.editing import Editor, erase_unused
 from infopt.passes.matching import column_bias, produced_by
-from infopt.passes.observed import NOT_OBSERVED, calibration_of
+from infopt.passes.observed import NOT_OBSERVED, calibration_of, unobserved
 from infopt.passes.quantization._sites import Site, channels_axis, site
 from infopt.passes.quantization._writer import ORIGINAL, dequantized
 from infopt.quant.calibration import Calibration, Request
@@ -42,26 +42,35 @@ class CorrectBias(Pass):
     def apply(self, model: ir.Model, journal: Journal) -> None:
         calibration = calibration_of(model)
         editor = Editor(model)
-        for node in model.graph:
+        corrected: set[ir.Value] = set()
+        for node, reader, stored in list(_rounded(model.graph)):
             place = _bias(node)
-            reader = None if len(node.inputs) < 2 else produced_by(node.inputs[1], _DEQUANTIZE)
-            stored = None if reader is None else reader.inputs[0]
-            if reader is None or stored is None or ORIGINAL not in stored.meta:
-                continue
             if place is None:
                 journal.refuse(self.name, node, "it has no bias")
                 continue
             shift = _shift(node, reader, stored.meta[ORIGINAL], calibration)
             if isinstance(shift, str):
                 journal.refuse(self.name, node, shift)
-                continue
-            if not journal.permits(self.name, node):
-                return
+            elif journal.permits(self.name, node):
+                corrected.add(stored)
+                _write(*place, shift, editor)
+        for stored in corrected:  # at the end: several operators may read the same integers
             del stored.meta[ORIGINAL]
-            _write(*place, shift, editor)
+        for graph, reason in unobserved(model):
+            for node, _, _ in _rounded(graph):
+                journal.refuse(self.name, node, reason)
 
 
 _DEQUANTIZE = "DequantizeLinear"
+
+
+def _rounded(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node, ir.Value]]:
+    """Operators whose weights became integers, what dequantizes them, and the integers."""
+    for node in graph:
+        reader = None if len(node.inputs) < 2 else produced_by(node.inputs[1], _DEQUANTIZE)
+        stored = None if reader is None else reader.inputs[0]
+        if reader is not None and stored is not None and ORIGINAL in stored.meta:
+            yield node, reader, stored
 
 
 def _bias(node: ir.Node) -> tuple[ir.Node, int] | None:

@@ -13,7 +13,7 @@ from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.editing import Editor, erase_unused
 from infopt.passes.matching import input_at, is_read_outside, produced_by, scalar
-from infopt.passes.observed import NOT_OBSERVED, calibration_of
+from infopt.passes.observed import NOT_OBSERVED, calibration_of, unobserved
 from infopt.quant.calibration import Calibration, Request
 
 LARGEST = 2.0**10
@@ -67,6 +67,9 @@ class EqualizeLayers(Pass):
                 _scale(pair.first, 2, factors, editor)
                 repeated = np.repeat(factors, _outputs(pair.second) // factors.size)
                 _scale(pair.second, 1, 1 / repeated, editor)
+        for graph, reason in unobserved(model):
+            for pair in _pairs(graph):
+                journal.refuse(self.name, pair.second, reason)
 
 
 def _pairs(graph: ir.Graph) -> Iterable[Pair]:

@@ -13,7 +13,7 @@ from infopt.errors import QuantizationError, nearest
 from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.editing import Editor
-from infopt.passes.observed import NOT_OBSERVED, calibration_of
+from infopt.passes.observed import NOT_OBSERVED, calibration_of, unobserved
 from infopt.passes.quantization._per_channel import request, rounded
 from infopt.passes.quantization._sites import Site, site
 from infopt.passes.quantization._writer import Writer
@@ -79,7 +79,11 @@ class QuantizeStatic(Pass):
             if isinstance(known, str):
                 journal.refuse(self.name, found.node, known)
             elif journal.permits(self.name, found.node):
-                self._quantize(found, known, calibration, writer)
+                self._quantize(found, known, calibration, writer, journal)
+        for graph, reason in unobserved(model):
+            for found in self._sites(graph, journal):
+                if found.weights is not None:
+                    journal.refuse(self.name, found.node, reason)
 
     def _known(
         self, found: Site, calibration: Calibration, writer: Writer
@@ -138,17 +142,24 @@ class QuantizeStatic(Pass):
         known: dict[ir.Value, Parameters],
         calibration: Calibration,
         writer: Writer,
+        journal: Journal,
     ) -> None:
         node = found.node
         if found.weights is not None:
-            self._quantize_weights(found, known[found.inputs[0]].scale, calibration, writer)
+            scale = known[found.inputs[0]].scale
+            self._quantize_weights(found, scale, calibration, writer, journal)
         for index, value in zip(found.activations, found.inputs, strict=True):
             node.replace_input_with(index, writer.reading(value, known[value], node))
         for value in self._output(found):
             writer.behind(value, known[value])
 
     def _quantize_weights(
-        self, found: Site, scale: np.ndarray, calibration: Calibration, writer: Writer
+        self,
+        found: Site,
+        scale: np.ndarray,
+        calibration: Calibration,
+        writer: Writer,
+        journal: Journal,
     ) -> None:
         node = found.node
         assert found.weights is not None
@@ -159,7 +170,11 @@ class QuantizeStatic(Pass):
         spec = dataclasses.replace(self._scheme.weights, granularity=PerAxis(found.axis))
         least = 0.0 if bias is None else least_scale(scale, bias)
         source = writer.source(found.inputs[0])
-        integers, parameters = rounded(found, source, spec, self.algorithm, calibration, least)
+        integers, parameters, notes = rounded(
+            found, source, spec, self.algorithm, calibration, least
+        )
+        for note in notes:
+            journal.refuse(self.algorithm, node, note)
         writer.constant(node, found.weights, integers, parameters, found.axis)
         if bias is not None and found.bias is not None:
             units = (scale.astype(np.float64) * parameters.scale).astype(np.float32)

@@ -15,9 +15,16 @@ from infopt.ir import queries
 from infopt.passes.base import Journal, Pass, Preserves
 from infopt.passes.editing import Editor
 from infopt.passes.matching import produced_by
-from infopt.passes.observed import NOT_OBSERVED, calibration_of
+from infopt.passes.observed import NOT_OBSERVED, calibration_of, unobserved
 from infopt.passes.quantization import _channels
-from infopt.passes.quantization._rounding import ALGORITHMS, OBSERVING, round_weight, spec_of
+from infopt.passes.quantization._rounding import (
+    ALGORITHMS,
+    GAVE_UP,
+    OBSERVING,
+    few_rows,
+    round_weight,
+    spec_of,
+)
 from infopt.passes.quantization._sites import Site, site
 from infopt.passes.quantization._writer import Writer
 from infopt.quant.affine import Parameters
@@ -28,6 +35,7 @@ from infopt.quant.spec import QuantSpec
 _OPERATORS = ("MatMul", "Gemm")
 _SCALES = "input-scales"
 _READS_TOO = "it reads the weights of a product, too, and goes on reading them as floats"
+_INSTEAD = "algorithm=hqq and algorithm=nearest need no data"
 
 
 _Key = tuple[ir.Value, int, int, ir.Value | None]
@@ -42,6 +50,8 @@ class _Observed:
     """float64 ``(in, in)``: its mean second moment."""
     magnitude: np.ndarray | None
     """float64 ``(in,)``: the mean of ``|x|``, if that was asked for."""
+    doubts: Sequence[str] = ()
+    """What the user should know of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +115,13 @@ class QuantizeWeights(Pass):
         calibration = calibration_of(model)
         editor = Editor(model)
         written: dict[_Key, ir.Value] = {}
+        hidden = {id(graph): reason for graph, reason in unobserved(model, _INSTEAD)}
         for group in self._groups(model, journal):
-            observed = self._observed(group[0].inputs[0], calibration)
+            x, graph = group[0].inputs[0], id(group[0].node.graph)
+            # A value of the main graph is observed wherever it is read. Others have none of its
+            # names, but functions may have.
+            unknown = None if _in_main_graph(x, model) else hidden[graph]
+            observed = self._observed(x, unknown, calibration)
             if isinstance(observed, str):
                 for found in group:
                     journal.refuse(self.name, found.node, observed)
@@ -116,9 +131,9 @@ class QuantizeWeights(Pass):
                 observed = self._scale_inputs(group, observed, editor, journal)
             for found in group:
                 if journal.permits(self.name, found.node):
-                    others = self._quantize(found, observed, Writer(editor), written)
-                    for other in others:
-                        journal.refuse(self.name, other, _READS_TOO)
+                    for note in () if observed is None else observed.doubts:
+                        journal.refuse(self.algorithm, found.node, note)
+                    self._quantize(found, observed, Writer(editor), written, journal)
 
     @property
     def _spec(self) -> QuantSpec:
@@ -158,16 +173,21 @@ class QuantizeWeights(Pass):
             return f"its {inputs:,} inputs do not fill blocks of {self.block}"
         return found
 
-    def _observed(self, x: ir.Value, calibration: Calibration) -> _Observed | str | None:
+    def _observed(
+        self, x: ir.Value, unknown: str | None, calibration: Calibration
+    ) -> _Observed | str | None:
         """What is known of an input; in words, why nothing is; ``None`` if nothing need be."""
         if self.algorithm not in OBSERVING:
             return None
+        if unknown is not None:
+            return unknown
         moment, channels = calibration.moments(x.name, -1), calibration.channels(x.name, -1)
         if moment is None or (channels is None and self.algorithm == "awq"):
             return f"{x.name!r} {NOT_OBSERVED}"
         if not moment.rows:
             return f"{x.name!r} was empty, infinite or not a number in all samples"
-        return _Observed(moment.mean, None if channels is None else channels.mean_magnitude)
+        magnitude = None if channels is None else channels.mean_magnitude
+        return _Observed(moment.mean, magnitude, few_rows(x, moment))
 
     def _scale_inputs(
         self, group: Sequence[Site], observed: _Observed, editor: Editor, journal: Journal
@@ -200,29 +220,35 @@ class QuantizeWeights(Pass):
         observed: _Observed | None,
         writer: Writer,
         written: dict[_Key, ir.Value],
-    ) -> list[ir.Node]:
+        journal: Journal,
+    ) -> None:
         """Let a layer read integers; layers that share weights, and an input if that matters, too.
 
-        Returns:
-            Who goes on reading the weights as they were.
+        Who goes on reading the weights as they were is told to the journal.
         """
         node, weights = found.node, found.node.inputs[1]
         assert weights is not None
         key = weights, found.axis, id(node.graph), found.inputs[0] if observed else None
         if key in written:
             writer.reread(node, 1, written[key])
-            return []
+            return
         moment = None if observed is None else observed.moment
-        integers, parameters = round_weight(_rows(found), self._spec, self.algorithm, moment)
+        integers, parameters, gave_up = round_weight(
+            _rows(found), self._spec, self.algorithm, moment
+        )
+        if gave_up:
+            journal.refuse(self.algorithm, node, GAVE_UP)
         if found.axis == 1:
             integers = integers.T
             parameters = Parameters(parameters.scale.T, parameters.zero_point.T)
         new = writer.blocks(node, 1, integers, parameters, 1 - found.axis, self.block)
         _release(weights)
         if not weights.uses():
-            return []
+            return
         written[key] = new
-        return [use.node for use in weights.uses() if use.node.op_type not in _OPERATORS]
+        for use in weights.uses():
+            if use.node.op_type not in _OPERATORS:
+                journal.refuse(self.name, use.node, _READS_TOO)
 
 
 def _release(weights: ir.Value) -> None:

@@ -68,7 +68,7 @@ def awq(
         clipped = _rounded(scaled, params, scale, weight, moment, spec)
         found = clipped if clipped.error < found.error else found
     if found.error > nearest.error:  # the rows that were compared did not tell
-        found = dataclasses.replace(nearest, input_scale=np.ones_like(scale))
+        found = dataclasses.replace(nearest, input_scale=np.ones_like(scale), gave_up=True)
     return dataclasses.replace(found, nearest_error=nearest.error)
 
 

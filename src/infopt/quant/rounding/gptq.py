@@ -40,6 +40,9 @@ def gptq(
     updates are lazy, by halves: the columns of a half are brought up to date when the other one is
     done, by one product. A scale is taken when its columns are up to date.
 
+    Nothing in that bounds the error: where the damping is large beside most of the moment, what is
+    moved may cost more than it mends. The result is then that of rounding to nearest.
+
     Args:
         weight: ``(out, in)``, finite.
         moment: ``(in, in)``, the mean second moment of the inputs.
@@ -71,7 +74,8 @@ def gptq(
     if by_activation or isinstance(spec.granularity, PerTensor):
         solver.take_scales(weight)
     solver.solve(0, features)
-    return solver.result(weight, moment, nearest.error)
+    found = solver.result(weight, moment, nearest.error)
+    return found if found.error <= nearest.error else dataclasses.replace(nearest, gave_up=True)
 
 
 def inverse_factor(moment: np.ndarray, damping: float) -> np.ndarray:

@@ -27,6 +27,8 @@ class RoundedWeight:
     """The same of rounding to nearest with a scale from minimum and maximum."""
     input_scale: np.ndarray | None = None
     """float32 ``(in,)``: what the inputs are to be divided by; ``None`` stands for ones."""
+    gave_up: bool = False
+    """Whether it is rounded to nearest after all: what was asked for left more error."""
 
     def dequantized(self) -> np.ndarray:
         """float32 ``(out, in)``: the numbers that meet the (divided) inputs."""

@@ -32,6 +32,11 @@ class ChannelStatistics:
         self._seen: _Seen | None = None
 
     @property
+    def observed(self) -> bool:
+        """Whether any array was observed: only then is it known how many channels there are."""
+        return self._seen is not None
+
+    @property
     def low(self) -> np.ndarray:
         """float32 ``(channels,)``: the smallest value; infinite for a channel without any."""
         return self._known().low

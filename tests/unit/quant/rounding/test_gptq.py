@@ -29,6 +29,31 @@ def test_it_takes_off_a_third_of_the_error(
     assert output_error(difference, unseen.moment) <= 0.7 * nearest.error
 
 
+@pytest.mark.parametrize("rows", [1, 3, 7, 40])
+@pytest.mark.parametrize("groups", [PerAxis(0), PerBlock(1, 8)], ids=str)
+def test_it_is_never_worse_than_nearest_on_what_was_observed(
+    rows: int, groups: Granularity
+) -> None:
+    """However few rows there were: where it would be, it is rounding to nearest, and says so."""
+    spec = QuantSpec(DataType.INT4, groups)
+    gave_up = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        weight = rng.normal(size=(1, 16)).astype(np.float32)
+        inputs = rng.normal(size=(rows, 16)) * np.exp(rng.normal(0, 2, 16))
+        moment = inputs.T @ inputs / rows
+        found = gptq(weight, moment, spec)
+        nearest = round_to_nearest(weight, spec, moment=moment)
+        assert output_error(weight - found.effective(), moment) == found.error
+        assert found.error <= nearest.error == found.nearest_error
+        gave_up += found.gave_up
+        if found.gave_up:
+            np.testing.assert_array_equal(found.quantized, nearest.quantized)
+    assert gave_up < 60
+    if rows == 40:
+        assert gave_up
+
+
 def test_the_factor_is_that_of_the_damped_inverse() -> None:
     moment = LAYER.moment
     factor = inverse_factor(moment, 0.01).astype(np.float64)

@@ -1,0 +1,80 @@
+"""What can be compared and timed: engine directories, and whatever can be imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from infopt import engine as engines
+from infopt import provenance
+from infopt.backends import backend_for
+from infopt.backends.base import RunOptions, Session
+from infopt.importers import import_model
+from infopt.ir import files
+from infopt.measure.timing import Measurement
+from infopt.target import DEFAULT_TARGET, parse_target
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Subjects timed in one run, on each of some samples."""
+
+    subjects: tuple[str, ...]
+    """What was timed; the first is the baseline of all ratios."""
+    runs: tuple[tuple[str, Measurement], ...]
+    """The shapes of a sample, and what was measured on it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures and the conditions, ready for JSON."""
+        return {
+            "subjects": self.subjects,
+            "runs": [{"sample": sample, **found.as_dict()} for sample, found in self.runs],
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(),
+        }
+
+
+def load_engine(path: Path, options: RunOptions, *, verify: bool = True) -> Session:
+    """A session for an engine directory.
+
+    Raises:
+        EngineError: The directory is no engine, or damaged.
+        UnavailableError: The runtime or the device is not there.
+    """
+    engine = engines.open_engine(path, verify=verify)
+    return backend_for(parse_target(engine.manifest.target)).load(engine.path, options)
+
+
+def open_session(subject: object, room: Path, options: RunOptions) -> Session:
+    """A session for an engine directory, or for a model on the runtime's defaults.
+
+    Args:
+        subject: One of both, or a session.
+        room: A directory for the model, where it is in no file; it need not exist.
+        options: How to run.
+    """
+    if isinstance(subject, Session):
+        return subject
+    if _is_engine(subject):
+        return load_engine(Path(str(subject)), options)
+    backend = backend_for(parse_target(DEFAULT_TARGET))
+    imported = import_model(subject)
+    file = imported.path
+    room.mkdir(parents=True, exist_ok=True)
+    if file is None:
+        files.write_onnx(imported.model, room)
+        return backend.load(room, options)
+    return backend.open_model(file, options)
+
+
+def model_file(subject: object) -> object:
+    """The model inside an engine directory; anything else as it is."""
+    if _is_engine(subject):
+        return engines.open_engine(Path(str(subject))).file(files.MODEL_FILE)
+    return subject
+
+
+def _is_engine(subject: object) -> bool:
+    return isinstance(subject, (str, os.PathLike)) and engines.is_engine(Path(subject))
