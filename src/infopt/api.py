@@ -86,7 +86,7 @@ def optimize(
         shapes: Sizes, or ranges of sizes, at which to compare and measure.
         data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
             them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
-            compare and measure on are synthetic, and a precision of integers is refused.
+            compare and measure on are synthetic, and a precision that calibrates is refused.
         verify: Whether to compare the engine with the original.
         measure: Whether to measure its speed beside the original's; by default as ``verify``.
         tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output; by default

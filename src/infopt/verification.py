@@ -35,6 +35,7 @@ BUDGETS: Mapping[str, Budget] = {
     "fp16": Budget(math.inf, least_sqnr=35.0),
     "bf16": Budget(math.inf, least_sqnr=20.0),
     "int8": Budget(math.inf, least_sqnr=10.0),
+    "int8-dynamic": Budget(math.inf, least_sqnr=10.0),
     "int4": Budget(math.inf, least_sqnr=5.0),
 }
 """How far an engine may be from the original, by its precision."""

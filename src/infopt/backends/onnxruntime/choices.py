@@ -19,6 +19,7 @@ from infopt.passes.legalization.lower_attention import LowerAttention
 from infopt.passes.legalization.lower_block_products import LowerBlockProducts
 from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
+from infopt.passes.legalization.lower_quantized_products import LowerQuantizedProducts
 from infopt.passes.legalization.lower_swish import LowerSwish
 from infopt.passes.legalization.sink_biases import SinkBiases
 from infopt.passes.legalization.unpack_projections import UnpackProjections
@@ -58,6 +59,15 @@ CHOICES = (
         "linear layer in blocks",
         "MatMulNBits, level 4",
         LowerBlockProducts(accuracy_level=4),
+    ),
+    # It would make the first of the two itself, where a bias stands on the right; and of the first,
+    # for an input that no other product reads, the second.
+    Choice(
+        _CPU,
+        "integers as it runs",
+        "DynamicQuantizeLinear, MatMulIntegerToFloat",
+        LowerQuantizedProducts(),
+        disabled="DynamicQuantizeMatMulFusion",
     ),
     # It has no kernel for GroupNormalization and runs it as its parts.
     Choice(_CPU, "group normalization", "InstanceNormalization", LowerGroupNormalization()),
