@@ -31,6 +31,7 @@ from infopt.presets import HALVES, parse_scheme, preset
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,
+    NOTHING_QUANTIZED,
     be_strict,
     budget,
     examine,
@@ -189,6 +190,8 @@ def optimize(
         outcome = backend.outcome(rooms.payload)
         if outcome is not None:
             evidence["outcome"] = outcome.as_dict()
+            if precision in INTEGERS and not (outcome.integer or outcome.floating):
+                evidence["outcome"]["notes"] = [NOTHING_QUANTIZED]
         if strict:
             be_strict(evidence)
 

@@ -21,6 +21,7 @@ from infopt.pipeline import Observer, Pipeline, Stop
 from infopt.witness import Witness
 
 NOT_MEASURED = "not measured"
+NOTHING_QUANTIZED = "nothing was quantized; what the passes left alone, and why, shows -v"
 TOLERANCE = 1e-4
 """Largest relative error, ``max|a-b| / max|b|``, of an fp32 engine: the rounding of reordered
 sums stays below it by an order of magnitude or more, a wrong rewrite lies far above."""

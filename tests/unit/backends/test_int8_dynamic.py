@@ -11,7 +11,8 @@ import pytest
 import infopt
 from benchmarks import models, weights
 from infopt.backends.onnxruntime import outcome
-from infopt.errors import QuantizationError, UsageError, VerificationError
+from infopt.errors import QuantizationError, StrictError, UsageError, VerificationError
+from infopt.verification import NOTHING_QUANTIZED
 
 PRECISION = "int8-dynamic"
 
@@ -23,7 +24,7 @@ def perceptron(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_engine_without_data(perceptron: Path, tmp_path: Path) -> None:
     engine = infopt.optimize(
-        perceptron, tmp_path / "e", precision=PRECISION, measure=False, strict=False
+        perceptron, tmp_path / "e", precision=PRECISION, measure=False
     )
     manifest = engine.manifest
     assert manifest.precision == PRECISION
@@ -113,7 +114,7 @@ def test_a_real_encoder(tmp_path: Path) -> None:
     """All 36 products of MiniLM with constant weights run on integers; queries, keys and values
     share a range."""
     engine = infopt.optimize(
-        models.minilm(), tmp_path / "e", precision=PRECISION, measure=False, strict=False
+        models.minilm(), tmp_path / "e", precision=PRECISION, measure=False
     )
     evidence = engine.manifest.evidence
     assert evidence["equivalence"]["holds"]
@@ -121,3 +122,23 @@ def test_a_real_encoder(tmp_path: Path) -> None:
     assert outcome["integer"] == outcome["rounding"] == 36
     assert outcome["kernels"]["DynamicQuantizeLinear"] == 24
     assert not outcome["floating"]
+
+
+def test_nothing_to_quantize_is_said(tmp_path: Path) -> None:
+    """The user would take an engine of floats for one of integers."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[n,4] x) => (float[n,4] y) { y = Relu(x) }'
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    found = infopt.optimize(
+        tmp_path / "model.onnx", tmp_path / "e", precision=PRECISION, measure=False
+    )
+    assert found.manifest.evidence["outcome"]["notes"] == [NOTHING_QUANTIZED]
+    with pytest.raises(StrictError, match="outcome, notes: nothing was quantized"):
+        infopt.optimize(
+            tmp_path / "model.onnx",
+            tmp_path / "strict",
+            precision=PRECISION,
+            data=[{"x": np.ones((2, 4), np.float32)}],
+            strict=True,
+        )
