@@ -27,7 +27,7 @@ from infopt.importers import ImportOptions, import_model
 from infopt.ir import digest, files
 from infopt.measure.timing import Measurement
 from infopt.pipeline import PassRun, Pipeline
-from infopt.presets import HALVES, parse_scheme, preset
+from infopt.presets import HALVES, INTEGERS, parse_scheme, preset
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,

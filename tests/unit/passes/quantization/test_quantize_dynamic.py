@@ -216,7 +216,7 @@ def test_a_default_that_a_caller_may_override_is_no_constant() -> None:
         {"w": np.ones((4, 3), np.float32)},
         x="float[M,4] x, float[4,3] w",
     )
-    assert reasons(model) == ["its weights are computed at run time"]
+    assert reasons(model) == ["it multiplies two activations"]
 
 
 def test_shared_weights_and_inputs_are_there_once() -> None:
