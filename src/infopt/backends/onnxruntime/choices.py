@@ -60,15 +60,10 @@ CHOICES = (
         "MatMulNBits, level 4",
         LowerBlockProducts(accuracy_level=4),
     ),
-    # It would make the first of the two itself, where a bias stands on the right; and of the first,
-    # for an input that no other product reads, the second.
-    Choice(
-        _CPU,
-        "integers as it runs",
-        "DynamicQuantizeLinear, MatMulIntegerToFloat",
-        LowerQuantizedProducts(),
-        disabled="DynamicQuantizeMatMulFusion",
-    ),
+    # It would make that itself, too, but only of biases that stand on the right.
+    Choice(_CPU, "integers as it runs", "DynamicQuantizeMatMul", LowerQuantizedProducts()),
+    # An input is rounded once, whoever reads it; the pass above leaves it so.
+    Choice(_CPU, "three projections as it runs", "one DynamicQuantizeLinear"),
     # It has no kernel for GroupNormalization and runs it as its parts.
     Choice(_CPU, "group normalization", "InstanceNormalization", LowerGroupNormalization()),
     Choice(_CPU, "swish", "QuickGelu", LowerSwish()),

@@ -36,12 +36,34 @@ class Quantized:
 
 
 @dataclasses.dataclass(frozen=True)
+class Product:
+    """Integers that are multiplied, and scaled."""
+
+    x: Quantized
+    weights: Quantized
+    nodes: tuple[ir.Node, ...] = ()
+    """What reads the integers, the scale and the zero point of ``x``, if that is written out."""
+
+    @property
+    def source(self) -> ir.Value | None:
+        """What a DynamicQuantizeLinear makes ``x`` of, if it does so for this product alone."""
+        x, maker = self.x, produced_by(self.x.integers, "DynamicQuantizeLinear")
+        if maker is None or list(maker.outputs) != [x.integers, x.scale, x.zero_point]:
+            return None
+        if any(node.graph is not maker.graph for node in self.nodes):
+            return None
+        shared = any(is_read_outside(output, self.nodes) for output in maker.outputs)
+        return None if shared else maker.inputs[0]
+
+
+@dataclasses.dataclass(frozen=True)
 class LowerQuantizedProducts(Rewrite):
     """``MatMul(DequantizeLinear(x), DequantizeLinear(W)) + b`` becomes ``MatMulIntegerToFloat``.
 
-    So does ``Cast(MatMulInteger(x, W)) * (x_scale * W_scale) + b``. That operator of ONNX Runtime's
-    own multiplies the integers and scales the sums, and adds the bias while it does so. The product
-    of the scales is the same, its rounding is not.
+    So does ``Cast(MatMulInteger(x, W)) * (x_scale * W_scale) + b``; where a DynamicQuantizeLinear
+    makes ``x`` for this product alone, both become one ``DynamicQuantizeMatMul``. These operators
+    of ONNX Runtime's own multiply the integers and scale the sums, and add the bias while they do
+    so. The product of the scales is the same, its rounding is not.
     """
 
     name: ClassVar[str] = "lower-quantized-products"
@@ -49,10 +71,10 @@ class LowerQuantizedProducts(Rewrite):
     tolerance: ClassVar[float] = 1e-5
 
     def look(self, node: ir.Node, sizes: Sizes) -> Answer:
-        factors = _read(node) if node.op_type == "MatMul" else _scaled(node)
-        if factors is None or isinstance(factors, Miss):
-            return factors
-        x, weights = factors
+        found = _read(node) if node.op_type == "MatMul" else _scaled(node)
+        if not isinstance(found, Product):
+            return found
+        x, weights, source = found.x, found.weights, found.source
         shape = queries.static_shape(weights.integers)
         if queries.constant_tensor(weights.integers) is None or shape is None or len(shape) != 2:
             return Miss(RULE, "its weights are no constant matrix")
@@ -70,30 +92,23 @@ class LowerQuantizedProducts(Rewrite):
             bias, last = add.inputs[index], add.outputs[0]
 
         def build(to: Builder) -> ir.Value:
-            return to.op(
-                "MatMulIntegerToFloat",
-                x.integers,
-                weights.integers,
-                x.scale,
-                weights.scale,
-                x.zero_point,
-                weights.zero_point,
-                bias,
-                domain="com.microsoft",
-                like=last,
-            )
+            if source is not None:
+                w = weights.integers, weights.scale, weights.zero_point
+                operator, inputs = "DynamicQuantizeMatMul", (source, *w, bias)
+            else:
+                scales = x.scale, weights.scale
+                points = x.zero_point, weights.zero_point
+                operator = "MatMulIntegerToFloat"
+                inputs = (x.integers, weights.integers, *scales, *points, bias)
+            return to.op(operator, *inputs, domain="com.microsoft", like=last)
 
         return Found(RULE, build, (last,))
 
 
-Factors = tuple[Quantized, Quantized]
-"""What is multiplied: an input and weights."""
-
-
-def _read(product: ir.Node) -> Factors | None:
-    """The factors of a MatMul of dequantized integers."""
-    x, weights = (_quantized(value) for value in product.inputs[:2])
-    return None if x is None or weights is None else (x, weights)
+def _read(node: ir.Node) -> Product | None:
+    """A MatMul of dequantized integers."""
+    x, weights = (_quantized(value) for value in node.inputs[:2])
+    return None if x is None or weights is None else Product(x, weights)
 
 
 def _quantized(value: ir.Value | None) -> Quantized | None:
@@ -107,8 +122,8 @@ def _quantized(value: ir.Value | None) -> Quantized | None:
     return Quantized(integers, scale, input_at(node, 2), axis)
 
 
-def _scaled(mul: ir.Node) -> Factors | Miss | None:
-    """The factors of a MatMulInteger, if ``mul`` scales its sums by two scales multiplied."""
+def _scaled(mul: ir.Node) -> Product | Miss | None:
+    """A MatMulInteger whose sums ``mul`` scales, by two scales multiplied."""
     for number, scale in either_way(mul):
         cast, scales = produced_by(number, "Cast"), produced_by(scale, "Mul")
         product = None if cast is None else produced_by(cast.inputs[0], "MatMulInteger")
@@ -126,7 +141,8 @@ def _scaled(mul: ir.Node) -> Factors | Miss | None:
         assert weights is not None
         for one, other in either_way(scales):
             if queries.constant_tensor(other) is not None:
-                return Quantized(x, one, points[0], 0), Quantized(weights, other, points[1], 1)
+                inputs = Quantized(x, one, points[0], 0)
+                return Product(inputs, Quantized(weights, other, points[1], 1), (product, scales))
         return Miss(RULE, "the scales of its weights are computed at run time")
     return None
 

@@ -75,7 +75,7 @@ class QuantizeDynamic(Pass):
     per_channel: bool = True
     """Whether each output channel has a scale of its own."""
     smallest: int = 4096
-    """The least number of weights: below, finding the range takes longer than is won."""
+    """The least number of weights: below, integers win nothing that is worth an error."""
 
     def __post_init__(self) -> None:
         for what, words, known in (
