@@ -52,8 +52,8 @@ class Case:
     DequantizeLinear (``_q``, ``_s``, ``_z``) and MatMulNBits (``_b``, ``_bs``, ``_bz``) take it.
     As floats, it is what the integers stand for."""
     columns: str = ""
-    """The name of a matrix that is also there as int8 with a scale for each column (``_q``, ``_s``).
-    As floats, it is what the integers stand for."""
+    """The name of a matrix that is also there as int8 (``_q``) with a scale for each column
+    (``_s``). As floats, it is what the integers stand for."""
     rounding: float = 0.0
     """How far, relative to the largest element, a way may be from the others."""
 
@@ -284,9 +284,7 @@ CASES = (
             "DynamicQuantizeLinear, MatMulIntegerToFloat": f"""
                 {_RANGE}
                 y = com.microsoft.MatMulIntegerToFloat(xq, w_q, xs, w_s, xz, , b)""",
-            "DynamicQuantizeMatMul": (
-                "y = com.microsoft.DynamicQuantizeMatMul(x, w_q, w_s, , b)"
-            ),
+            "DynamicQuantizeMatMul": ("y = com.microsoft.DynamicQuantizeMatMul(x, w_q, w_s, , b)"),
             "standard operators": f"""
                 {_RANGE}
                 i = MatMulInteger(xq, w_q, xz) f = Cast <to = 1> (i)

@@ -23,9 +23,7 @@ def perceptron(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_engine_without_data(perceptron: Path, tmp_path: Path) -> None:
-    engine = infopt.optimize(
-        perceptron, tmp_path / "e", precision=PRECISION, measure=False
-    )
+    engine = infopt.optimize(perceptron, tmp_path / "e", precision=PRECISION, measure=False)
     manifest = engine.manifest
     assert manifest.precision == PRECISION
     assert "quantize-dynamic" in manifest.pipeline
@@ -88,15 +86,13 @@ def test_the_scheme_says_how(perceptron: Path, tmp_path: Path, scheme: str) -> N
 def test_a_scheme_that_makes_no_sense(perceptron: Path, tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match="no weights 'int4'"):
         infopt.optimize(perceptron, tmp_path / "e", precision=PRECISION, scheme="weights=int4")
-    with pytest.raises(UsageError, match="no option 'block'.*known: .*operators"):
+    with pytest.raises(UsageError, match=r"no option 'block'.*known: .*operators"):
         infopt.optimize(perceptron, tmp_path / "e", precision=PRECISION, scheme="block=32")
 
 
 def test_not_for_cuda(perceptron: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Choose fp16, bf16 or int4 there, or the target"):
-        infopt.optimize(
-            perceptron, tmp_path / "e", target="onnxruntime:cuda", precision=PRECISION
-        )
+        infopt.optimize(perceptron, tmp_path / "e", target="onnxruntime:cuda", precision=PRECISION)
 
 
 def test_the_guilty_product_is_found(perceptron: Path, tmp_path: Path) -> None:
@@ -111,9 +107,7 @@ def test_the_guilty_product_is_found(perceptron: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_real_encoder(tmp_path: Path) -> None:
     """Six products in each of six layers, and a pooler; queries, keys and values share a range."""
-    engine = infopt.optimize(
-        models.minilm(), tmp_path / "e", precision=PRECISION, measure=False
-    )
+    engine = infopt.optimize(models.minilm(), tmp_path / "e", precision=PRECISION, measure=False)
     evidence = engine.manifest.evidence
     assert evidence["equivalence"]["holds"]
     outcome = evidence["outcome"]
@@ -127,7 +121,8 @@ def test_a_real_encoder(tmp_path: Path) -> None:
 def test_nothing_to_quantize_is_said(tmp_path: Path) -> None:
     """The user would take an engine of floats for one of integers."""
     model = onnx.parser.parse_model(
-        '<ir_version: 10, opset_import: ["" : 20]> g (float[n,4] x) => (float[n,4] y) { y = Relu(x) }'
+        '<ir_version: 10, opset_import: ["" : 20]> '
+        "g (float[n,4] x) => (float[n,4] y) { y = Relu(x) }"
     )
     onnx.save(model, tmp_path / "model.onnx")
     found = infopt.optimize(

@@ -92,15 +92,15 @@ class LowerQuantizedProducts(Rewrite):
             bias, last = add.inputs[index], add.outputs[0]
 
         def build(to: Builder) -> ir.Value:
+            inputs: tuple[ir.Value | None, ...]
             if source is not None:
-                w = weights.integers, weights.scale, weights.zero_point
-                operator, inputs = "DynamicQuantizeMatMul", (source, *w, bias)
+                operator = "DynamicQuantizeMatMul"
+                inputs = source, weights.integers, weights.scale, weights.zero_point
             else:
-                scales = x.scale, weights.scale
-                points = x.zero_point, weights.zero_point
                 operator = "MatMulIntegerToFloat"
-                inputs = (x.integers, weights.integers, *scales, *points, bias)
-            return to.op(operator, *inputs, domain="com.microsoft", like=last)
+                inputs = x.integers, weights.integers, x.scale, weights.scale
+                inputs = *inputs, x.zero_point, weights.zero_point
+            return to.op(operator, *inputs, bias, domain="com.microsoft", like=last)
 
         return Found(RULE, build, (last,))
 

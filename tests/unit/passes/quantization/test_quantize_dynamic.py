@@ -84,7 +84,8 @@ def test_it_computes_what_rounded_numbers_do(
         sample.weight, parameters(*weight_range(sample.weight, spec.granularity), spec), spec
     )
     expected = x.astype(np.float64) @ rounded.T.astype(np.float64)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    wide = found.astype(np.float64)
+    np.testing.assert_allclose(wide, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
     assert 0 < noise(found, sample.inputs @ sample.weight.T) < 0.01
 
 
@@ -199,14 +200,16 @@ def test_sums_that_could_overflow() -> None:
     model = product(weights)
     assert ALL.call(model).modified
     (found,) = run(model, {"x": np.ones((1, 66_311), np.float32)})
-    np.testing.assert_allclose(found, [[66_311]], rtol=1e-6)
+    np.testing.assert_allclose(found.astype(np.float64), [[66_311]], rtol=1e-6)
     (reason,) = reasons(product(np.ones((66_312, 1), np.float32)))
     assert reason == "sums over its 66,312 inputs may not fit into 32 bits"
 
 
 def test_the_smallest_is_an_option() -> None:
     model = product(layer(63, 64, 1).weight.T.copy())
-    assert reasons(model, QuantizeDynamic()) == ["its weights have 4,032 elements, fewer than 4,096"]
+    assert reasons(model, QuantizeDynamic()) == [
+        "its weights have 4,032 elements, fewer than 4,096"
+    ]
     assert QuantizeDynamic(smallest=4032).call(model).modified
 
 
