@@ -22,7 +22,7 @@ import onnx_ir as ir
 from benchmarks.report import DOCS, Page
 from infopt.backends.onnxruntime.choices import CHOICES
 from infopt.measure.timing import interleave
-from infopt.quant.granularity import PerBlock
+from infopt.quant.granularity import PerAxis, PerBlock
 from infopt.quant.packing import pack_matmul_nbits
 from infopt.quant.rounding.nearest import round_to_nearest
 from infopt.quant.spec import QuantSpec
@@ -55,6 +55,9 @@ class Case:
     """The name of a matrix that is also there as integers, in blocks of the size ``block``: as
     DequantizeLinear (``_q``, ``_s``, ``_z``) and MatMulNBits (``_b``, ``_bs``, ``_bz``) take it.
     As floats, it is what the integers stand for."""
+    columns: str = ""
+    """The name of a matrix that is also there as int8 (``_q``) with a scale for each column
+    (``_s``). As floats, it is what the integers stand for."""
     rounding: float = 0.0
     """How far, relative to the largest element, a way may be from the others."""
 
@@ -117,6 +120,15 @@ LAYERS: Sequence[Mapping[str, int]] = tuple(
 def _in_blocks(level: int) -> str:
     return f"""y = com.microsoft.MatMulNBits <K = {{N}}, N = {{N}}, bits = {{bits}},
         block_size = {{block}}, accuracy_level = {level}> (x, w_b, w_bs, w_bz)"""
+
+
+_RANGE = "xq, xs, xz = DynamicQuantizeLinear(x)"
+RUNNING: Sequence[Mapping[str, int]] = (
+    {"B": 1, "S": 1, "N": 768},
+    {"B": 1, "S": 16, "N": 384},
+    *ROWS,
+    {"B": 8, "S": 512, "N": 768},
+)
 
 
 CASES = (
@@ -312,6 +324,45 @@ CASES = (
         rounding=0.02,  # level 4 rounds x to 8 bits in blocks
     ),
     Case(
+        "integers as it runs",
+        "float[{B},{S},{N}] x",
+        {"w": ("N", "N"), "b": ("N",)},
+        {
+            "DynamicQuantizeLinear, MatMulIntegerToFloat": f"""
+                {_RANGE}
+                y = com.microsoft.MatMulIntegerToFloat(xq, w_q, xs, w_s, xz, , b)""",
+            "DynamicQuantizeMatMul": ("y = com.microsoft.DynamicQuantizeMatMul(x, w_q, w_s, , b)"),
+            "standard operators": f"""
+                {_RANGE}
+                i = MatMulInteger(xq, w_q, xz) f = Cast <to = 1> (i)
+                s = Mul(xs, w_s) p = Mul(f, s) y = Add(p, b)""",
+            "MatMul, Add": "p = MatMul(x, w) y = Add(p, b)",
+        },
+        RUNNING,
+        columns="w",
+        rounding=0.03,  # x is rounded to 8 bits
+    ),
+    Case(
+        "three projections as it runs",
+        "float[{B},{S},{N}] x",
+        {"w": ("N", "N")},
+        {
+            "one DynamicQuantizeLinear": f"""
+                {_RANGE}
+                q = com.microsoft.MatMulIntegerToFloat(xq, w_q, xs, w_s, xz)
+                k = com.microsoft.MatMulIntegerToFloat(xq, w_q, xs, w_s, xz)
+                v = com.microsoft.MatMulIntegerToFloat(xq, w_q, xs, w_s, xz)
+                y = Sum(q, k, v)""",
+            "three DynamicQuantizeMatMul": """
+                q = com.microsoft.DynamicQuantizeMatMul(x, w_q, w_s)
+                k = com.microsoft.DynamicQuantizeMatMul(x, w_q, w_s)
+                v = com.microsoft.DynamicQuantizeMatMul(x, w_q, w_s)
+                y = Sum(q, k, v)""",
+        },
+        RUNNING,
+        columns="w",
+    ),
+    Case(
         "three projections",
         "float[{B},{S},{N}] x",
         {"w": ("N", "N")},
@@ -386,11 +437,14 @@ def model(case: Case, way: str, sizes: Mapping[str, int]) -> onnx.ModelProto:
             array = np.zeros_like(array)
             array[tuple(map(slice, source.shape))] = source
         arrays[name] = array
+        integers: dict[str, np.ndarray] = {}
         if name == case.blocks:
             array, integers = _quantized(array, sizes["bits"], sizes["block"])
-            for suffix, constant in integers.items():
-                tensor = ir.to_proto(ir.Tensor(constant, name=f"{name}_{suffix}"))
-                proto.graph.initializer.append(tensor)
+        if name == case.columns:
+            array, integers = _by_column(array)
+        for suffix, constant in integers.items():
+            tensor = ir.to_proto(ir.Tensor(constant, name=f"{name}_{suffix}"))
+            proto.graph.initializer.append(tensor)
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
         for other in (other for other, source in case.thrice.items() if source == name):
             whole = np.concatenate([array] * 3, axis=-1)
@@ -411,6 +465,14 @@ def _quantized(
     return np.ascontiguousarray(found.dequantized().T), {
         name: np.ascontiguousarray(array) for name, array in integers.items()
     }
+
+
+def _by_column(matrix: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A matrix (in, out) as int8 with a scale for each column, and what they stand for."""
+    spec = QuantSpec(ir.DataType.INT8, PerAxis(0), narrow=True)
+    found = round_to_nearest(matrix.T, spec)
+    integers = {"q": np.ascontiguousarray(found.quantized.T), "s": found.parameters.scale}
+    return np.ascontiguousarray(found.dequantized().T), integers
 
 
 def measure(case: Case, sizes: Mapping[str, int], threads: int, seconds: float) -> dict[str, Any]:

@@ -28,7 +28,8 @@ METHOD = """\
 All get the ONNX file that PyTorch's exporter writes, and the same inputs to calibrate on. *Static*
 is `onnxruntime.quantization.quantize_static` with QDQ, uint8 activations, int8 weights of a scale
 for each channel, after its own pre-processing, on the operators that are named; *dynamic* is
-`quantize_dynamic` after ONNX Runtime's transformer optimizer. infopt and one recipe at a time are
+`quantize_dynamic` after ONNX Runtime's transformer optimizer; *infopt, dynamic* is infopt without
+data. infopt and one recipe at a time are
 timed in one run, call by call in shuffled order, in several pairs of new sessions. *Speed* is the
 median call of the recipe over that of infopt, with the 95 % interval of a bootstrap; *over fp32*
 the same for ONNX Runtime's default at fp32. SQNR, cosine and agreement are those of each against
@@ -55,6 +56,8 @@ class Subject:
     judge: Callable[[Run, Run], dict[str, float]]
     """A quantized form and fp32 → figures."""
     kind: str = "bert"
+    dynamic: bool = False
+    """Whether there is an engine of int8-dynamic, too."""
 
 
 def _static(*operators: str) -> Recipe:
@@ -185,6 +188,7 @@ def _subjects() -> Iterator[Subject]:
         {"dynamic": _dynamic("bert"), "static, MatMul": _static("MatMul")},
         (1, 32),
         _sentences,
+        dynamic=True,
     )
     for subject in peers.subjects():
         if subject.name not in ("BERT-base", "ViT-base", "ResNet-50") or "512" in subject.size:
@@ -238,11 +242,15 @@ def measure(
     def fp32(file: Path = original) -> Run:
         return _runner(file, threads)
 
-    def ours() -> Run:
-        session = infopt.load(engine, threads=threads)
+    def load(path: Path = engine) -> Run:
+        session = infopt.load(path, threads=threads)
         return lambda feeds: list(session({name: feeds[name] for name in wanted}).values())
 
-    forms = {"infopt": ours, "fp32": fp32}
+    forms = {"infopt": load, "fp32": fp32}
+    if subject.dynamic:
+        path = cache / f"{original.stem}.int8-dynamic.infopt"
+        infopt.optimize(original, path, precision="int8-dynamic", measure=False, threads=threads)
+        forms[_DYNAMIC] = functools.partial(load, path)
     for name, recipe in subject.recipes.items():
         target = cache / f"{original.stem}.{name.replace(' ', '-').replace(',', '')}.onnx"
         if not target.exists():
@@ -259,7 +267,7 @@ def measure(
         for name, make in forms.items():
             if name == "infopt":
                 continue
-            ratio = _beside(make, ours, feeds, seconds=seconds, sessions=sessions)
+            ratio = _beside(make, load, feeds, seconds=seconds, sessions=sessions)
             rows[name]["speed"][str(batch)] = ratio.as_dict()
             click.echo(f"{subject.name} × {batch} beside {name}: {ratio.value:.3f}")
     return {"model": subject.name, "outcome": built.manifest.evidence["outcome"], "forms": rows}
@@ -332,6 +340,9 @@ def page(results: Mapping[str, Any]) -> Page:
     )
 
 
+_DYNAMIC = "infopt, dynamic"
+_NO_RECIPES = ("infopt", _DYNAMIC, "fp32")
+
 _WORDS = {
     "sqnr_db": "SQNR",
     "cosine": "Cosine",
@@ -351,7 +362,7 @@ def _figure(name: str, value: float) -> str:
 
 def _best(row: Mapping[str, Any]) -> float:
     """The speed beside the fastest recipe, over the batch sizes."""
-    ratios = [f["speed"] for name, f in row["forms"].items() if name not in ("infopt", "fp32")]
+    ratios = [f["speed"] for name, f in row["forms"].items() if name not in _NO_RECIPES]
     least = [min(speed[batch]["value"] for speed in ratios) for batch in ratios[0]]
     return math.exp(sum(map(math.log, least)) / len(least))
 

@@ -22,12 +22,13 @@ from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
 from infopt.importers import ImportOptions, import_model
 from infopt.pipeline import Pipeline, telling
-from infopt.presets import HALVES, pipeline_for
+from infopt.presets import HALVES, INTEGERS, pipeline_for
 from infopt.recorded import OUTSIDE, Recorded, recorded
 from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,
+    NOTHING_QUANTIZED,
     be_strict,
     budget,
     examine,
@@ -81,7 +82,7 @@ def optimize(
         shapes: Sizes, or ranges of sizes, at which to compare and measure.
         data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
             them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
-            compare and measure on are synthetic, and a precision of integers is refused.
+            compare and measure on are synthetic, and a precision that calibrates is refused.
         verify: Whether to compare the engine with the original.
         measure: Whether to measure its speed beside the original's; by default as ``verify``.
         tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output; by default
@@ -191,6 +192,8 @@ def optimize(
         outcome = backend.outcome(rooms.payload)
         if outcome is not None:
             evidence["outcome"] = outcome.as_dict()
+            if precision in INTEGERS and not (outcome.integer or outcome.floating):
+                evidence["outcome"]["notes"] = [NOTHING_QUANTIZED]
         if strict:
             be_strict(evidence)
 

@@ -186,8 +186,8 @@ def calibrator(
     if not synthetic:
         raise UsageError(
             "this precision needs to see which values the model computes: give real inputs with "
-            "--data (some hundred samples), choose fp32 or int4, or allow made-up inputs "
-            "with --synthetic-calibration, whose ranges may be far from real ones"
+            "--data (some hundred samples), choose int8-dynamic or int4, or allow made-up "
+            "inputs with --synthetic-calibration, whose ranges may be far from real ones"
         )
     room = scratch / "synthetic"
     room.mkdir()

@@ -44,9 +44,11 @@ from infopt.pipeline import Pipeline, Repeat, Step, convert
 HALVES = ("fp16", "bf16")
 """Precisions of 16 bits: what is observed of a model shows where it leaves their range, for which
 made-up inputs do, too."""
-PRECISIONS = ("fp32", *HALVES, "int8", "int4")
-"""The precisions that can be asked for; fp32 leaves every type as the model has it, int4 stores
-the weights of linear layers in 4 bits."""
+INTEGERS = ("int8", "int8-dynamic", "int4")
+"""Precisions that quantize the weights of some operators, and leave the others as they are."""
+PRECISIONS = ("fp32", *HALVES, *INTEGERS)
+"""The precisions that can be asked for; fp32 leaves every type as the model has it, int8-dynamic
+finds the ranges of activations as it runs, int4 stores the weights of linear layers in 4 bits."""
 
 
 def preset(

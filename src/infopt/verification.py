@@ -21,6 +21,7 @@ from infopt.pipeline import Observer, Pipeline, Stop
 from infopt.witness import Witness
 
 NOT_MEASURED = "not measured"
+NOTHING_QUANTIZED = "nothing was quantized; what the passes left alone, and why, shows -v"
 TOLERANCE = 1e-4
 """Largest relative error, ``max|a-b| / max|b|``, of an fp32 engine: the rounding of reordered
 sums stays below it by an order of magnitude or more, a wrong rewrite lies far above."""
@@ -31,10 +32,12 @@ BUDGETS: Mapping[str, Budget] = {
     "fp32": Budget(TOLERANCE),
     # A coarser type rounds at every step, and how much of that a use can bear is its own to say
     # (--min-sqnr). These floors only tell coarse from broken: models that came out right showed
-    # 63 dB at fp16, 45 at bf16, 13 to 24 at int8; a wrong rewrite leaves 0 or less.
+    # 63 dB at fp16, 45 at bf16, 13 to 24 at int8, 12 to 42 at int8-dynamic; a wrong rewrite leaves
+    # 0 or less, and MiniLM with one scale for all weights of a layer 3.
     "fp16": Budget(math.inf, least_sqnr=35.0),
     "bf16": Budget(math.inf, least_sqnr=20.0),
     "int8": Budget(math.inf, least_sqnr=10.0),
+    "int8-dynamic": Budget(math.inf, least_sqnr=10.0),
     "int4": Budget(math.inf, least_sqnr=5.0),
 }
 """How far an engine may be from the original, by its precision."""

@@ -185,6 +185,19 @@ def test_provider_options_reach_the_runtime(infopt: Run, model: Path, tmp_path: 
     assert "write KEY=VALUE" in result.stderr
 
 
+def test_integers_without_data(infopt: Run, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.engine"
+    common = ("optimize", model, "-o", output, "--precision", "int8-dynamic", "--no-bench")
+    result = infopt(*common, "--scheme", "smallest=0", columns=120)
+    assert result.exit_code == 0, result.stderr
+    report = " ".join(result.stdout.split())
+    assert "2 of 2 quantized products run on integers; 2 round their inputs to 8 bits" in report
+    assert "lower-quantized-products" in open_engine(output).manifest.pipeline
+    refused = infopt(*common, "--target", "onnxruntime:cuda")
+    assert refused.exit_code == 2
+    assert "choose fp16, bf16 or int4" in " ".join(refused.stderr.split()).lower()
+
+
 def test_weights_of_four_bits(infopt: Run, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.engine"
     common = ("optimize", model, "-o", output, "--precision", "int4", "--no-bench", "--scheme")

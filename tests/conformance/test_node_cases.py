@@ -19,6 +19,8 @@ PIPELINES = {
     **{name: f"calibrate,{name}" for name in APPROXIMATE},
     # With a limit that lets everything be folded that infopt can evaluate.
     "fold-constants/unlimited": "fold-constants{limit=1000000000}",
+    # Products of any size.
+    "quantize-dynamic/small": "quantize-dynamic{smallest=0}",
     "all-passes": ",".join(name for name in PASSES if name not in APPROXIMATE),
 }
 ILL_CONDITIONED = (

@@ -43,7 +43,7 @@ class Outcome:
     floating: tuple[str, ...]
     """The names of those that were quantized and run on floating-point numbers all the same."""
     rounding: int = 0
-    """How many of the integer ones round what they read, in blocks, to 8 bits while they run."""
+    """How many of the integer ones round what they read to 8 bits, in ranges found as they run."""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -165,7 +165,11 @@ def _precision(found: Mapping[str, Any]) -> Iterator[RenderableType]:
             "caution" if made_up else "quiet",
         )
     outcome = found.get("outcome")
-    if isinstance(outcome, Mapping) and (outcome["integer"] or outcome["floating"]):
+    if not isinstance(outcome, Mapping):
+        return
+    for note in outcome.get("notes", ()):
+        yield _indented(note, "caution")
+    if outcome["integer"] or outcome["floating"]:
         total = count(outcome["integer"] + len(outcome["floating"]), "quantized product")
         rounding = outcome.get("rounding", 0)
         rounds = f"; {rounding:,} round their inputs to 8 bits as they run" if rounding else ""

@@ -47,6 +47,7 @@ from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
 from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
 from infopt.passes.quantization.equalize_layers import EqualizeLayers
+from infopt.passes.quantization.quantize_dynamic import QuantizeDynamic
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.passes.quantization.quantize_weights import QuantizeWeights
 
@@ -92,6 +93,7 @@ _ALL: tuple[type[Pass], ...] = (
     ConvertFloat16,
     ConvertBfloat16,
     QuantizeStatic,
+    QuantizeDynamic,
     EqualizeLayers,
     CorrectBias,
     LowerQuantizedProducts,

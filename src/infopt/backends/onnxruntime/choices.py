@@ -19,6 +19,7 @@ from infopt.passes.legalization.lower_attention import LowerAttention
 from infopt.passes.legalization.lower_block_products import LowerBlockProducts
 from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
+from infopt.passes.legalization.lower_quantized_products import LowerQuantizedProducts
 from infopt.passes.legalization.lower_swish import LowerSwish
 from infopt.passes.legalization.pad_products import PadProducts
 from infopt.passes.legalization.sink_biases import SinkBiases
@@ -60,6 +61,10 @@ CHOICES = (
         "MatMulNBits, level 4",
         LowerBlockProducts(accuracy_level=4),
     ),
+    # It would make that itself, too, but only of biases that stand on the right.
+    Choice(_CPU, "integers as it runs", "DynamicQuantizeMatMul", LowerQuantizedProducts()),
+    # An input is rounded once, whoever reads it; the pass above leaves it so.
+    Choice(_CPU, "three projections as it runs", "one DynamicQuantizeLinear"),
     # It has no kernel for GroupNormalization and runs it as its parts.
     Choice(_CPU, "group normalization", "InstanceNormalization", LowerGroupNormalization()),
     Choice(_CPU, "swish", "QuickGelu", LowerSwish()),

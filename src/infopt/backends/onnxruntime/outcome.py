@@ -53,7 +53,7 @@ def _read(model: ir.Model) -> Outcome:
     rounding = 0
     for node in queries.nodes(model):
         kernels[node.op_type] += 1
-        rounding += node.op_type == "MatMulNBits" and _rounds(node)
+        rounding += node.op_type in INTEGER and _rounds(node)
         if node.op_type in _FLOATING and _reads_integers(node):
             floating.append(node.name or node.op_type)
     integer = sum(count for name, count in kernels.items() if name in INTEGER)
@@ -61,8 +61,12 @@ def _read(model: ir.Model) -> Outcome:
 
 
 def _rounds(node: ir.Node) -> bool:
-    """Whether a product with weights in blocks multiplies integers, not floats."""
-    return queries.attribute(node, "accuracy_level", 0) == 4
+    """Whether a product finds the ranges of what it reads as it runs, and rounds to them."""
+    if node.op_type == "MatMulNBits":
+        return queries.attribute(node, "accuracy_level", 0) == 4
+    producer = None if node.inputs[0] is None else node.inputs[0].producer()
+    dynamic = producer is not None and producer.op_type == "DynamicQuantizeLinear"
+    return dynamic or node.op_type == "DynamicQuantizeMatMul"
 
 
 def _reads_integers(node: ir.Node) -> bool:

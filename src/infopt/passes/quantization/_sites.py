@@ -7,7 +7,7 @@ import dataclasses
 import onnx_ir as ir
 
 from infopt.ir import queries
-from infopt.passes.matching import input_at, rank
+from infopt.passes.matching import input_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +41,14 @@ def site(node: ir.Node) -> Site | str | None:
     found = look(node)
     if not isinstance(found, Site):
         return found
+    weights = None if found.weights is None else queries.constant_tensor(node.inputs[found.weights])
     for value in found.inputs:
         if value.is_initializer() or queries.constant_tensor(value) is not None:
             return f"its input {value.name!r} is a constant, or has one as its default"
-        if value.dtype != ir.DataType.FLOAT:
-            return f"its input {value.name!r} is {value.dtype}, not float"
+        # The body of a function tells no types, but weights have that of what they multiply.
+        dtype = weights.dtype if value.dtype is None and weights is not None else value.dtype
+        if dtype != ir.DataType.FLOAT:
+            return f"its input {value.name!r} is {dtype}, not float"
     return dataclasses.replace(found, output=_behind(node))
 
 
@@ -78,12 +81,12 @@ def _gemm(node: ir.Node) -> Site | str | None:
 
 
 def _product(node: ir.Node) -> Site | str | None:
-    weights = node.inputs[1]
-    if queries.constant_tensor(weights) is None:
+    weights = queries.constant_tensor(node.inputs[1])
+    if weights is None:
         constant = queries.constant_tensor(node.inputs[0]) is not None
         return "its weights stand on the left" if constant else "it multiplies two activations"
-    if rank(weights) != 2:
-        return f"its weights have rank {rank(weights)}, not 2"
+    if len(weights.shape) != 2:
+        return f"its weights have rank {len(weights.shape)}, not 2"
     return Site(node, (0,), 1, 1)
 
 

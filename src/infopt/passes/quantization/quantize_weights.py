@@ -161,9 +161,8 @@ class QuantizeWeights(Pass):
         weights = node.inputs[1]
         shape = queries.static_shape(weights)
         assert weights is not None
-        assert shape is not None
-        if weights.dtype != ir.DataType.FLOAT:
-            return f"its weights are {weights.dtype}, not float"
+        if weights.dtype != ir.DataType.FLOAT or shape is None:
+            return f"its weights are {weights.dtype}, not float, or of unknown shape"
         if len(shape) != 2:
             return f"its weights have rank {len(shape)}, not 2"
         elements, inputs = shape[0] * shape[1], shape[1 - found.axis]
