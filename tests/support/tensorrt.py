@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 needs_tensorrt = pytest.mark.skipif(
-    find_spec("tensorrt_rtx") is None,
+    find_spec("tensorrt_rtx_bindings") is None,
     reason='TensorRT for RTX is not installed; pip install "infopt[tensorrt-rtx]"',
 )
 
@@ -22,7 +22,7 @@ def built(model: ir.Model, sizes: Mapping[str, int]) -> int:
         model: The model.
         sizes: Dynamic dimensions by name, as the engine is to run them; others are 2.
     """
-    import tensorrt_rtx as trt
+    import tensorrt_rtx_bindings as trt
 
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
@@ -30,6 +30,11 @@ def built(model: ir.Model, sizes: Mapping[str, int]) -> int:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(ir.to_proto(model).SerializeToString()):
         pytest.fail("; ".join(str(parser.get_error(n)) for n in range(parser.num_errors)))
+    for layer in (network.get_layer(index) for index in range(network.num_layers)):
+        # Not all sizes and types have a kernel of their own.
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer
+            layer.attention.decomposable = True
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM89, 0)
@@ -43,6 +48,8 @@ def _profile(builder: Any, model: ir.Model, sizes: Mapping[str, int]) -> Any:
     profile = builder.create_optimization_profile()
     for value in model.graph.inputs:
         assert value.shape is not None
-        shape = [dim if isinstance(dim, int) else sizes.get(dim.value or "", 2) for dim in value.shape]
+        shape = [
+            dim if isinstance(dim, int) else sizes.get(dim.value or "", 2) for dim in value.shape
+        ]
         profile.set_shape(value.name, shape, shape, shape)
     return profile

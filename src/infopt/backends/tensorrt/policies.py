@@ -68,10 +68,10 @@ _POLICIES: Mapping[str, tuple[Step, ...]] = {
     "bf16": (Calibrate(), ConvertBfloat16()),
     "int8": (
         Calibrate(),
-        # Channels of a range of their own, where that costs nothing: those of convolutions, and
-        # those of linear layers …
+        # Channels of a range of their own: of convolutions where that costs nothing, of products by
+        # a Mul where need be, which is computed along with what stands in front of it …
         EqualizeLayers(),
-        SmoothQuant(),
+        SmoothQuant(alpha=0.8, multiply=True),
         # … so that the ranges are others than before.
         Calibrate(),
         _INT8,

@@ -12,7 +12,7 @@ from infopt.passes.quantization.quantize_float8 import QuantizeFloat8
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.pipeline import Pipeline
 from tests.support.calibrating import observe
-from tests.support.models import check, parse
+from tests.support.models import check, parse, to_text
 from tests.support.weighted import SQUARE, K, build, noise
 
 LAYERS = "h = MatMul(x, w) r = Relu(h) y = Gemm <transB = 1> (r, v, b)"
@@ -64,7 +64,7 @@ def test_float8_is_an_option_of_quantize_static() -> None:
     model = build(LAYERS, SHAPES)
     options = "activations=float8e4m3fn,weights=float8e4m3fn,symmetric=true,method=min-max"
     texts = [
-        str(quantized(model, spec).graph)
+        to_text(quantized(model, spec))
         for spec in ("quantize-float8", f"quantize-static{{{options}}}")
     ]
     assert texts[0] == texts[1]
@@ -129,7 +129,10 @@ def test_a_sum_stays_where_no_convolution_of_integers_takes_it_in() -> None:
     )
     options = "operators=Conv+Add,activations=int8,symmetric=true,skips=true"
     taken = quantized(model, f"quantize-static{{{options}}}")
-    assert [sum(use.node.op_type == "Add" for use in node.outputs[0].uses()) for node in taken.graph
-            if node.op_type == "DequantizeLinear" and "x" in str(node.name)] == [1]
+    assert [
+        sum(use.node.op_type == "Add" for use in node.outputs[0].uses())
+        for node in taken.graph
+        if node.op_type == "DequantizeLinear" and "x" in str(node.name)
+    ] == [1]
     left = quantized(model, f"quantize-static{{{options},channels=16}}")
     assert not queries.count_operators(left)["QuantizeLinear"]

@@ -67,7 +67,9 @@ def test_it_computes_the_same_and_does_it_once(
 
 
 def test_what_is_divided_is_what_was_asked_for() -> None:
-    model = build("n = RMSNormalization <axis = -1> (x, g) y = MatMul(n, w)", WEIGHTS | {"w": SQUARE})
+    model = build(
+        "n = RMSNormalization <axis = -1> (x, g) y = MatMul(n, w)", WEIGHTS | {"w": SQUARE}
+    )
     before = {name: value.const_value for name, value in model.graph.initializers.items()}
     ran(model, "calibrate,smooth-quant{alpha=1.0}")
     normalization, product = model.graph
@@ -93,7 +95,7 @@ def _array(tensor: ir.TensorProtocol | None) -> np.ndarray:
 
 def test_integers_gain_where_channels_stand_out() -> None:
     model = build(ATTENTION, WEIGHTS)
-    _stand_out(model, "g")
+    _stand_out(model)
     plain, smooth = model.clone(), model.clone()
     quantize = "calibrate,quantize-static{method=min-max}"
     ran(plain, quantize)
@@ -101,11 +103,12 @@ def test_integers_gain_where_channels_stand_out() -> None:
     assert noise(model, smooth) < 0.3 * noise(model, plain)
 
 
-def _stand_out(model: ir.Model, name: str) -> None:
-    """Make some channels fifty times as large."""
-    array = _array(model.graph.initializers[name].const_value).copy()
-    array[::16] *= 50
-    model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
+def _stand_out(model: ir.Model) -> None:
+    """Make some channels of a normalization a hundred times as large, and their weights small."""
+    for name, factor in (("g", 100.0), ("wq", 0.01), ("wk", 0.01), ("wv", 0.01)):
+        array = _array(model.graph.initializers[name].const_value).copy()
+        array[::16] *= factor
+        model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,9 @@ def test_a_reader_that_is_no_product_of_constants_is_named() -> None:
 
 @pytest.mark.parametrize("number", [np.inf, np.nan])
 def test_what_is_not_finite_stays(number: float) -> None:
-    model = build("n = RMSNormalization <axis = -1> (x, g) y = MatMul(n, w)", WEIGHTS | {"w": SQUARE})
+    model = build(
+        "n = RMSNormalization <axis = -1> (x, g) y = MatMul(n, w)", WEIGHTS | {"w": SQUARE}
+    )
     inputs = feeds(model)
     inputs["x"][3, 5] = number
     a_pass = SmoothQuant()
