@@ -1,4 +1,4 @@
-"""Real exports as TensorRT wants them quantized: where Q/DQ stand, what they cost, that it builds."""
+"""Real exports as TensorRT wants them quantized: where Q/DQ stand, what it costs, if it builds."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from infopt.passes.quantization import _channels
 from infopt.passes.quantization._sites import Site, in_main_graph, rows, site
 from infopt.passes.quantization._writer import Writer
 from infopt.quant.calibration import Calibration, Request
-from infopt.quant.smoothing import smooth_factors
+from infopt.quant.smoothing import expected_noise, smooth_factors
 
 _OPERATORS = ("MatMul", "Gemm")
 SETTLED = 1e-3
@@ -47,6 +47,10 @@ class SmoothQuant(Pass):
     """How much of a channel's range moves: from 0, that of its weights alone counts, to 1."""
     multiply: bool = False
     """Whether an input may be multiplied at run time."""
+    worth: float = 0.5
+    """How much of the noise of 8 bits may be left, by estimate, for it to pay."""
+    rows: int = 512
+    """In how many rows an input has to be seen: a few tell little of the extremes of a channel."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -67,7 +71,7 @@ class SmoothQuant(Pass):
             factors = self._factors(group, calibration)
             if isinstance(factors, str):
                 journal.refuse(self.name, group[0].node, factors)
-            elif np.abs(factors - 1).max(initial=0.0) > SETTLED:
+            elif (factors != 1).any():
                 self._smooth(group, factors, editor, journal)
 
     def _factors(self, group: Sequence[Site], calibration: Calibration) -> np.ndarray | str:
@@ -78,11 +82,22 @@ class SmoothQuant(Pass):
             return f"{x.name!r} {NOT_OBSERVED}"
         if channels.nonfinite:
             return f"{x.name!r} was infinite or not a number during calibration"
-        with np.errstate(invalid="ignore"):
-            largest = np.max([np.abs(rows(found)).max(axis=0) for found in group], axis=0)
-        if not np.isfinite(largest).all():
+        if channels.count.min(initial=self.rows) < self.rows:
+            return f"{x.name!r} was seen in fewer than {self.rows:,} rows"
+        weight = np.concatenate([rows(found) for found in group]).astype(np.float64)
+        if not np.isfinite(weight).all():
             return "its weights are not all finite"
-        return smooth_factors(channels.magnitude, largest, self.alpha)
+        seen, largest = channels.magnitude, np.abs(weight).max(axis=0, initial=0.0)
+        factors = smooth_factors(seen, largest, self.alpha)
+        if np.abs(factors - 1).max(initial=0.0) <= SETTLED:
+            return np.ones_like(factors)
+        before, after = (
+            expected_noise(seen, channels.mean_magnitude, weight, tried)
+            for tried in (np.ones_like(factors), factors)
+        )
+        if after > self.worth * before:
+            return f"it would leave {after / before:.0%} of the noise of {x.name!r}"
+        return factors
 
     def _smooth(
         self, group: Sequence[Site], factors: np.ndarray, editor: Editor, journal: Journal

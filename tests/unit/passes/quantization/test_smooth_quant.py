@@ -20,9 +20,8 @@ from tests.support.models import check, feeds, run
 from tests.support.weighted import SQUARE, K, build, noise
 
 ATTENTION = """
-    n = RMSNormalization <axis = -1> (x, g)
     one = Constant <value_ints = [0]> () flat = Constant <value_ints = [16, 64]> ()
-    u = Unsqueeze(n, one)
+    z = Unsqueeze(x, one) u = RMSNormalization <axis = -1> (z, g)
     q = MatMul(u, wq) k = MatMul(u, wk) v = MatMul(u, wv) vb = Add(v, b)
     a = Attention <q_num_heads = 4, kv_num_heads = 4> (q, k, vb)
     r = Reshape(a, flat) h = Gemm <transB = 1> (r, wo, b) t = Relu(h) y = MatMul(t, wu)
@@ -57,7 +56,7 @@ def test_it_computes_the_same_and_does_it_once(
 ) -> None:
     model = build(body, shapes)
     other = model.clone()
-    spec = f"smooth-quant{{alpha={alpha},multiply=true}}"
+    spec = f"smooth-quant{{alpha={alpha},multiply=true,worth=inf,rows=0}}"
     (first,) = ran(other, f"calibrate,{spec}")
     assert len(first.changes) == groups
     assert noise(model, other) < 1e-11
@@ -71,7 +70,7 @@ def test_what_is_divided_is_what_was_asked_for() -> None:
         "n = RMSNormalization <axis = -1> (x, g) y = MatMul(n, w)", WEIGHTS | {"w": SQUARE}
     )
     before = {name: value.const_value for name, value in model.graph.initializers.items()}
-    ran(model, "calibrate,smooth-quant{alpha=1.0}")
+    ran(model, "calibrate,smooth-quant{alpha=1.0,worth=inf,rows=0}")
     normalization, product = model.graph
     gain, weights = (queries.constant(node.inputs[1]) for node in (normalization, product))
     assert gain is not None
@@ -99,8 +98,8 @@ def test_integers_gain_where_channels_stand_out() -> None:
     plain, smooth = model.clone(), model.clone()
     quantize = "calibrate,quantize-static{method=min-max}"
     ran(plain, quantize)
-    ran(smooth, f"calibrate,smooth-quant,{quantize}")
-    assert noise(model, smooth) < 0.3 * noise(model, plain)
+    ran(smooth, f"calibrate,smooth-quant{{rows=0}},{quantize}")
+    assert noise(model, smooth) < 0.01 * noise(model, plain)
 
 
 def _stand_out(model: ir.Model) -> None:
@@ -122,7 +121,7 @@ def _stand_out(model: ir.Model) -> None:
 def test_where_nothing_can_be_divided(
     body: str, shapes: Mapping[str, tuple[int, ...]], reason: str
 ) -> None:
-    (found,) = ran(build(body, shapes), "calibrate,smooth-quant")
+    (found,) = ran(build(body, shapes), "calibrate,smooth-quant{worth=inf,rows=0}")
     assert not found.changes
     assert any(reason in refusal.reason for refusal in found.refusals), found.refusals
 
@@ -132,7 +131,7 @@ def test_a_reader_that_is_no_product_of_constants_is_named() -> None:
         n = RMSNormalization <axis = -1> (x, g) m = MatMul(n, w)
         turned = Transpose(n) p = MatMul(m, turned) y = MatMul(p, n)
     """
-    (found,) = ran(build(body, {"g": (K,), "w": SQUARE}), "calibrate,smooth-quant")
+    (found,) = ran(build(body, {"g": (K,), "w": SQUARE}), "calibrate,smooth-quant{worth=inf,rows=0}")
     assert [(r.node, r.reason) for r in found.refusals] == [
         ("MatMul → p", "it multiplies two activations"),
         ("MatMul → y", "it multiplies two activations"),
@@ -148,7 +147,7 @@ def test_what_is_not_finite_stays(number: float) -> None:
     inputs = feeds(model)
     inputs["x"][3, 5] = number
     a_pass = SmoothQuant()
-    pipeline = Pipeline.parse("calibrate,smooth-quant")
+    pipeline = Pipeline.parse("calibrate,smooth-quant{rows=0}")
     (found,) = pipeline.run(model, observe=lambda *asked: observe_on(*asked, [inputs]))
     assert [r.reason for r in found.refusals] == [
         "'n' was infinite or not a number during calibration"
@@ -156,7 +155,7 @@ def test_what_is_not_finite_stays(number: float) -> None:
     array = _array(model.graph.initializers["w"].const_value).copy()
     array[3, 5] = number
     model.graph.initializers["w"].const_value = ir.Tensor(array, name="w")
-    Pipeline.parse("calibrate,smooth-quant").run(model, observe=observe)
+    Pipeline.parse("calibrate,smooth-quant{rows=0}").run(model, observe=observe)
     assert [r.reason for r in a_pass.call(model).journal.refusals] == [
         "its weights are not all finite"
     ]
@@ -166,7 +165,7 @@ def test_a_limit_stops_between_groups() -> None:
     model = build(ATTENTION, WEIGHTS)
     for limit in range(4):
         other = model.clone()
-        Pipeline.parse("calibrate,smooth-quant").run(
+        Pipeline.parse("calibrate,smooth-quant{worth=inf,rows=0}").run(
             other, observe=observe, stop=None if limit == 3 else Stop(0, limit)
         )
         check(other)
@@ -178,3 +177,12 @@ def test_alpha_is_checked_and_part_of_the_scheme() -> None:
         SmoothQuant(alpha=1.5)
     cpu = backend_for(parse_target("onnxruntime:cpu"))
     assert "smooth-quant{alpha=0.7" in str(preset(cpu, "int8", scheme={"alpha": "0.7"}))
+
+
+def test_a_few_rows_tell_too_little() -> None:
+    model = build("y = MatMul(x, w)", {"w": SQUARE})
+    for rows, reason in ((128, ""), (129, "'x' was seen in fewer than 129 rows")):
+        spec = f"calibrate,smooth-quant{{multiply=true,worth=inf,rows={rows}}}"
+        (found,) = ran(model.clone(), spec)
+        assert [r.reason for r in found.refusals] == [reason] * bool(reason)
+        assert bool(found.changes) == (not reason)
