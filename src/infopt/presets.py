@@ -147,7 +147,12 @@ def _overridden(
 ) -> tuple[Step, ...]:
     """``steps`` with the options of ``scheme`` in all passes of lower precision that have them."""
     passes = [step for step in steps if isinstance(step, Pass)]
-    coarse = [a_pass for a_pass in passes if a_pass.preserves is Preserves.APPROXIMATE]
+    # What observes decides by numbers, too, though it may keep them.
+    coarse = [
+        a_pass
+        for a_pass in passes
+        if a_pass.preserves is Preserves.APPROXIMATE or type(a_pass).observes is not Pass.observes
+    ]
     if scheme and precision == "fp32":
         raise UsageError("fp32 has no scheme: nothing is quantized; choose int4, for example")
     known = sorted({field.name for a_pass in coarse for field in dataclasses.fields(a_pass)})
