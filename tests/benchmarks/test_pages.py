@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import kernels, observers, weights
+from benchmarks import kernels, observers, peers, weights
 from benchmarks.report import Page
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
@@ -18,6 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 PAGES = {
     "kernels": kernels.page,
     "observers": observers.page,
+    "peers": peers.page,
     "weights": weights.page,
 }
 

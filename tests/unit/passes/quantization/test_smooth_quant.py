@@ -131,7 +131,8 @@ def test_a_reader_that_is_no_product_of_constants_is_named() -> None:
         n = RMSNormalization <axis = -1> (x, g) m = MatMul(n, w)
         turned = Transpose(n) p = MatMul(m, turned) y = MatMul(p, n)
     """
-    (found,) = ran(build(body, {"g": (K,), "w": SQUARE}), "calibrate,smooth-quant{worth=inf,rows=0}")
+    model = build(body, {"g": (K,), "w": SQUARE})
+    (found,) = ran(model, "calibrate,smooth-quant{worth=inf,rows=0}")
     assert [(r.node, r.reason) for r in found.refusals] == [
         ("MatMul → p", "it multiplies two activations"),
         ("MatMul → y", "it multiplies two activations"),
