@@ -18,11 +18,13 @@ from infopt.backends import backend_for
 from infopt.backends.base import Backend, RunOptions, Session
 from infopt.calibration import Calibrator, calibrator
 from infopt.engine import Engine, Manifest
-from infopt.errors import Interrupted, UsageError
+from infopt.errors import Interrupted, UnavailableError, UsageError
 from infopt.events import Event, Listener, ignore
 from infopt.evidence import shapes as shapes_
-from infopt.evidence.data import DataSource
+from infopt.evidence.data import DataSource, load_data
 from infopt.evidence.equivalence import Equivalence
+from infopt.evidence.extents import Extent, find_extents
+from infopt.evidence.synthetic import required_inputs
 from infopt.importers import ImportOptions, import_model
 from infopt.ir import digest, files
 from infopt.measure.timing import Measurement
@@ -39,8 +41,9 @@ from infopt.verification import (
 )
 from infopt.witness import call_witness, find_samples
 
-Shapes = Mapping[str, Sequence[int | shapes_.Range]] | Sequence[str]
-"""Sizes by input name, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``."""
+Shapes = Mapping[str, Sequence[int | shapes_.Range | tuple[int, int, int]]] | Sequence[str]
+"""Sizes by input name, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``; with a usual size,
+``{"x": (1, (1, 512, 128))}`` or ``["x=1x1..512@1x128"]``."""
 
 
 def optimize(
@@ -77,13 +80,15 @@ def optimize(
             object: ``torch.nn.Module``, ``ExportedProgram``, ``onnx.ModelProto``,
             ``onnx_ir.Model``.
         output: The directory to write; by default the source's name with ``.engine``, here.
-        target: What to compile for, one of :data:`infopt.target.TARGETS`.
+        target: What to compile for, one of :data:`infopt.target.TARGETS`; for certain GPUs,
+            ``tensorrt-rtx:sm86+sm89``.
         precision: One of :data:`infopt.presets.PRECISIONS`; ``fp32`` leaves every type as it is.
         pipeline: The passes to run, as text or as a :class:`Pipeline`; by default the preset
             for the target and the precision.
         scheme: How to quantize, where the preset's way is not the one wanted: options of its
             quantizing passes, ``"block=128,algorithm=awq"`` or ``{"block": 128}``.
-        shapes: Sizes, or ranges of sizes, at which to compare and measure.
+        shapes: Sizes, or ranges of sizes, at which to compare and measure. For TensorRT an engine
+            is built for these sizes only.
         data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
             them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
             compare and measure on are synthetic, and a precision of integers is refused.
@@ -102,7 +107,8 @@ def optimize(
         force: Write the engine even if it computes something else; its manifest says so.
         seed: Of synthetic inputs.
         threads: Threads of one operator, for the comparison and the measurement.
-        provider_options: The runtime's own options for the device.
+        provider_options: The runtime's own options for the device; for TensorRT, the fields of
+            :class:`infopt.backends.tensorrt.options.BuildOptions`.
         example_inputs: For a torch module: arguments of one call, a tuple or a dictionary.
         dynamic_shapes: For a torch module: input name → {axis: name of the dimension}.
         task: For Hugging Face: what the model does; by default read from its configuration.
@@ -116,6 +122,7 @@ def optimize(
         ModelError: The source cannot become a valid model.
         UsageError: An argument is wrong, or contradicts the model.
         UnavailableError: The runtime that is needed for comparing is not installed.
+        CompileError: The target's runtime refuses the model.
         ExpectationError: There is less than ``expect`` says; the message says what was missed.
         VerificationError: The result computes something else; the message names the culprit.
         StrictError: ``strict`` forbids what happened.
@@ -130,6 +137,7 @@ def optimize(
     expected = fusions.check_expected(expect)
     data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
+    _check_target(backend, options)
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
     destination = Path(output) if output is not None else _default_output(source)
 
@@ -137,6 +145,7 @@ def optimize(
         on_event(Event("import", record.name(source)))
         imported = import_model(source, wishes)
         model = imported.model
+        extents = _extents(backend, model, shapes, data)
         origin = record.origin(imported)
         size_before = record.sizes(model)
 
@@ -165,6 +174,7 @@ def optimize(
 
         on_event(Event("compile", aim.name))
         backend.compile(model, rooms.payload)
+        built = backend.build(rooms.payload, extents, options, rooms.scratch, on_event)
 
         evidence: dict[str, Any] = {
             "equivalence": f"{NOT_MEASURED}: verification was switched off",
@@ -184,6 +194,9 @@ def optimize(
             )
         if witness is not None and measure is not False:
             evidence["speed"] = race(witness, backend, rooms.payload, options, on_event)
+        if built:
+            reason = backend.unavailable()
+            evidence["engine"] = f"built, not run: {reason}" if reason else "built for this GPU"
         if observe is not None:
             evidence["calibration"] = [found.as_dict() for found in observe.found]
         outcome = backend.outcome(rooms.payload)
@@ -205,6 +218,7 @@ def optimize(
             hardware=provenance.hardware(),
             passes=tuple(dataclasses.asdict(run) for run in trace),
             fusions=raised.as_dict(),
+            build=record.plain(built),
             evidence=record.plain(evidence),
             sizes={
                 **{f"{what}_before": n for what, n in size_before.items()},
@@ -366,6 +380,24 @@ def _pipeline(
     return pipeline if isinstance(pipeline, Pipeline) else Pipeline.parse(pipeline)
 
 
+def _check_target(backend: Backend, options: RunOptions) -> None:
+    """Refuse what will not come to an end anyway, before any work."""
+    backend.check_options(options)
+    reason = backend.unbuildable()
+    if reason is not None:
+        raise UnavailableError(reason)
+
+
+def _extents(
+    backend: Backend, model: ir.Model, shapes: Shapes, data: DataSource | None
+) -> dict[shapes_.Dim, Extent]:
+    """The sizes of all dynamic dimensions, where the target has to know them."""
+    if not backend.bounded:
+        return {}
+    samples = () if data is None else load_data(data, model)
+    return find_extents(required_inputs(model), _shapes(shapes), _usual(shapes), samples)
+
+
 def _run(
     passes: Pipeline,
     model: ir.Model,
@@ -415,8 +447,19 @@ def _shapes(shapes: Shapes) -> shapes_.Shapes:
     if not isinstance(shapes, Mapping):
         return shapes_.parse_shapes(shapes)
     return {
-        name: tuple((size, size) if isinstance(size, int) else size for size in sizes)
+        name: tuple((size, size) if isinstance(size, int) else size[:2] for size in sizes)
         for name, sizes in shapes.items()
+    }
+
+
+def _usual(shapes: Shapes) -> shapes_.Usual:
+    """The usual sizes of those inputs of which one is said; of their other dimensions the largest."""
+    if not isinstance(shapes, Mapping):
+        return shapes_.parse_usual(shapes)
+    return {
+        name: tuple(size if isinstance(size, int) else size[-1] for size in sizes)
+        for name, sizes in shapes.items()
+        if any(not isinstance(size, int) and len(size) == 3 for size in sizes)
     }
 
 

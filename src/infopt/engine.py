@@ -3,8 +3,10 @@
 The directory::
 
     manifest.json   what it is, what it was made from, digests of every other file, evidence
-    model.onnx      the payload (for ONNX Runtime)
+    model.onnx      the payload (for TensorRT: what the plan was built from)
     model.data      its weights
+    engine.plan     native code, where the target has it: TensorRT
+    engine.json     what the plan was built with, and for which sizes and GPUs
 
 ``manifest.json`` is written last, inside a temporary neighbour that is then renamed. Loading
 reads the manifest first and verifies every digest before a runtime sees a byte.
@@ -15,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import re
@@ -28,6 +31,8 @@ from infopt.errors import EngineError, OutputError, StorageError
 from infopt.ir.digest import file_digest
 
 MANIFEST = "manifest.json"
+PLAN_FILE = "engine.plan"
+"""Native code: it is never run before its digest has been compared."""
 SCHEMA_VERSION = 1
 _FORMAT = "infopt-engine"
 _MAX_MANIFEST = 64 << 20  # a manifest is text of some kilobytes; more is hostile
@@ -70,6 +75,8 @@ class Manifest:
     fusions: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     """Standard operator → how many were ``found`` after raising, how many of them were ``raised``,
     how many near matches were ``missed``, and how many were ``expected`` where that was said."""
+    build: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What native code was built with, and for which sizes and GPUs; empty where there is none."""
     files: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """File name → ``bytes`` and ``sha256``."""
 
@@ -80,7 +87,10 @@ class Manifest:
             "schema_version": SCHEMA_VERSION,
             **dataclasses.asdict(self),
         }
-        return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+        # What is sealed is what a reader will see: plain JSON, whatever it was before.
+        document = json.loads(json.dumps(document, ensure_ascii=False, default=str))
+        document["seal"] = _seal(document)
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,13 +200,13 @@ def open_engine(path: Path, *, verify: bool = True) -> Engine:
 
     Args:
         path: The engine's directory.
-        verify: Whether to read every file and compare digests; names and sizes are always
-            compared.
+        verify: Whether to read every file and compare digests. Names and sizes, the seal of the
+            manifest and the digest of native code are compared in any case.
 
     Raises:
         EngineError: The directory is no engine, of another schema version, or damaged.
     """
-    manifest = _read_manifest(path)
+    manifest, sealed = _read_manifest(path)
     for name, entry in manifest.files.items():
         file = path / name
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or file.is_symlink():
@@ -204,18 +214,24 @@ def open_engine(path: Path, *, verify: bool = True) -> Engine:
         if not file.is_file():
             raise EngineError(f"{path} is incomplete: {name} is missing; build it again")
         if file.stat().st_size != entry["bytes"] or (
-            verify and file_digest(file) != entry["sha256"]
+            (verify or name == PLAN_FILE) and file_digest(file) != entry["sha256"]
         ):
             raise EngineError(
                 f"{path} is damaged: {name} is not the file that was built; build it again"
             )
     for extra in sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}):
-        if extra.startswith("model."):
+        if extra.startswith(("model.", "engine.")):
             raise EngineError(f"{path} is damaged: {extra} is not in its manifest; build it again")
+    if not sealed:
+        raise EngineError(
+            f"{path}: its manifest is not the one that was written: it was edited, or its seal was "
+            "taken off; build the engine again"
+        )
     return Engine(path, manifest)
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path) -> tuple[Manifest, bool]:
+    """The manifest, and whether it is the one that was written, as far as its seal tells."""
     file = path / MANIFEST
     if not path.is_dir():
         raise EngineError(f"there is no engine directory {path}")
@@ -235,10 +251,20 @@ def _read_manifest(path: Path) -> Manifest:
             f"{path} has schema version {version}, this infopt reads {SCHEMA_VERSION}; "
             "build the engine again, or use the infopt that built it"
         )
+    seal = document.pop("seal", None)
+    content = {"format": _FORMAT, "schema_version": version, **document}
     try:
-        return _manifest(document)
+        manifest = _manifest(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(f"{file} is malformed ({error}); build the engine again") from None
+    # Engines that are older have no seal, and no native code either.
+    return manifest, seal == _seal(content) or (seal is None and PLAN_FILE not in manifest.files)
+
+
+def _seal(document: Mapping[str, Any]) -> str:
+    """The digest of what a manifest says, however it is laid out. It shows edits by hand."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _manifest(document: dict[str, Any]) -> Manifest:
@@ -252,9 +278,10 @@ def _manifest(document: dict[str, Any]) -> Manifest:
             for e in entries
         )
 
-    document.setdefault("fusions", {})  # engines that are older have none
+    for name in ("fusions", "build"):  # engines that are older have none
+        document.setdefault(name, {})
     fields = {field.name: document[field.name] for field in dataclasses.fields(Manifest)}
-    for name in ("source", "versions", "hardware", "evidence", "sizes", "fusions", "files"):
+    for name in ("source", "versions", "hardware", "evidence", "sizes", "fusions", "build", "files"):
         if not isinstance(fields[name], dict):
             raise TypeError(f"{name} is no object")
     for counts in fields["fusions"].values():

@@ -11,4 +11,11 @@ def backend_for(target: Target) -> Backend:
     # Imported here so that a runtime is only looked for when a target asks for it.
     from infopt.backends.onnxruntime import OnnxRuntimeBackend
 
-    return {"onnxruntime": OnnxRuntimeBackend}[target.runtime](target)
+    from infopt.backends.tensorrt import TensorRtBackend
+
+    backends: dict[str, type[Backend]] = {
+        "onnxruntime": OnnxRuntimeBackend,
+        "tensorrt": TensorRtBackend,
+        "tensorrt-rtx": TensorRtBackend,
+    }
+    return backends[target.runtime](target)

@@ -16,38 +16,69 @@ Range = tuple[int, int]
 Shapes = Mapping[str, Sequence[Range]]
 """Input name → range of each dimension; or name of a dynamic dimension → its one range, where
 ``batch`` also stands for the dynamic first axis of every input."""
+Usual = Mapping[str, Sequence[int]]
+"""The same names → the one size of each dimension that an engine is to be fastest at."""
 
 _ONE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
 def parse_shape(text: str) -> tuple[str, tuple[Range, ...]]:
-    """``x=1x128`` or ``x=1..8x1..512`` as a name and the range of each dimension.
+    """``x=1x128``, ``x=1..8x1..512`` or ``x=1..8x1..512@4x128`` as a name and its ranges.
 
     Raises:
         UsageError: The text has another form.
     """
+    name, ranges, _ = _parse(text)
+    return name, ranges
+
+
+def _parse(text: str) -> tuple[str, tuple[Range, ...], tuple[int, ...] | None]:
+    """Name, ranges, and the usual sizes behind an ``@`` if there are any."""
     name, equals, dims = text.rpartition("=")
-    ranges: list[Range] = []
-    for part in dims.split("x") if dims not in ("", "scalar") else []:
-        match = _ONE.fullmatch(part.strip())
-        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if low > high:
-            raise _malformed(text)
-        ranges.append((low, high))
+    dims, at, behind = dims.partition("@")
     if not equals or not name:
         raise _malformed(text)
-    return name, tuple(ranges)
+    parts = dims.split("x") if dims not in ("", "scalar") else []
+    ranges = tuple(_range(part, text) for part in parts)
+    if not at:
+        return name, ranges, None
+    usual = tuple(_range(part, text) for part in behind.split("x"))
+    if len(usual) != len(ranges) or any(low != high for low, high in usual):
+        raise _malformed(text)
+    for (size, _), bounds in zip(usual, ranges, strict=True):
+        if not bounds[0] <= size <= bounds[1]:
+            raise UsageError(f"shape {text!r}: the usual size {size} is not within {_text(bounds)}")
+    return name, ranges, tuple(size for size, _ in usual)
+
+
+def _range(part: str, text: str) -> Range:
+    match = _ONE.fullmatch(part.strip())
+    low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if low > high:
+        raise _malformed(text)
+    return low, high
 
 
 def _malformed(text: str) -> UsageError:
     return UsageError(
-        f"shape {text!r} is not understood; write name=1x128, or name=1..8x1..512 for ranges"
+        f"shape {text!r} is not understood; write name=1x128, name=1..8x1..512 for ranges, or "
+        "name=1..8x1..512@4x128 with the usual sizes"
     )
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[Range, ...]]:
     """Several of :func:`parse_shape`; the last one for a name counts."""
     return dict(map(parse_shape, texts))
+
+
+def parse_usual(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The usual sizes of those texts that have them behind an ``@``.
+
+    Raises:
+        UsageError: A text has another form, or its usual sizes are not within its ranges.
+    """
+    found = {name: usual for name, _, usual in map(_parse, texts)}  # the last for a name counts
+    return {name: usual for name, usual in found.items() if usual is not None}
 
 
 Dim = str | tuple[str, int]
