@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 
 from infopt import engine as engines
-from infopt import fusions, provenance, record
+from infopt import fusions, provenance, record, signatures
 from infopt.backends import backend_for
 from infopt.backends.base import Backend, RunOptions, Session
 from infopt.calibration import Calibrator, calibrator
@@ -30,6 +30,7 @@ from infopt.ir import digest, files
 from infopt.measure.timing import Measurement
 from infopt.pipeline import PassRun, Pipeline
 from infopt.presets import HALVES, parse_scheme, preset
+from infopt.signatures import KeyFile
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,
@@ -237,6 +238,7 @@ def load(
     threads: int | None = None,
     provider_options: Mapping[str, str] | None = None,
     verify: bool = True,
+    trusted: Sequence[KeyFile] = (),
 ) -> Session:
     """Load an engine, after its manifest and digests have been verified.
 
@@ -244,18 +246,41 @@ def load(
         path: An engine directory.
         threads: Threads of one operator; by default every core.
         provider_options: The runtime's own options for the device.
-        verify: Whether to compare the digests of all files (names and sizes always are).
+        verify: Whether to compare the digests of all files (names and sizes always are, and the
+            digest of native code).
+        trusted: Files with public keys; if there are any, one of them has to have signed the
+            engine.
 
     Returns:
         A callable that takes and returns arrays by name: numpy arrays, or torch tensors.
 
     Raises:
-        EngineError: The directory is no engine, or damaged.
+        EngineError: The directory is no engine, damaged, or not signed by whom it has to be.
         UnavailableError: The runtime or the device is not there.
     """
     engine = engines.open_engine(Path(path), verify=verify)
+    if trusted:
+        signatures.require(engine, trusted)
     backend = backend_for(parse_target(engine.manifest.target))
     return backend.load(engine.path, RunOptions(threads, dict(provider_options or {})))
+
+
+def sign(path: str | os.PathLike[str], key: KeyFile) -> str:
+    """Sign an engine, after its manifest and digests have been verified.
+
+    Args:
+        path: An engine directory.
+        key: A PEM file with a private Ed25519 key.
+
+    Returns:
+        The fingerprint of the key, by which those who load the engine know it.
+
+    Raises:
+        EngineError: The directory is no engine, or damaged.
+        UsageError: The file holds no such key.
+        UnavailableError: The cryptography package is not installed.
+    """
+    return signatures.sign(engines.open_engine(Path(path)), key)
 
 
 def compare(
@@ -266,6 +291,7 @@ def compare(
     data: DataSource | None = None,
     seed: int = 0,
     tolerance: float | None = None,
+    trusted: Sequence[KeyFile] = (),
 ) -> Equivalence:
     """Compare two models or engines on the same inputs.
 
@@ -276,6 +302,8 @@ def compare(
         data: Real inputs; by default synthetic ones.
         seed: Of synthetic inputs.
         tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
+        trusted: Files with public keys; if there are any, one of them has to have signed an
+            engine.
 
     Raises:
         UsageError: ``shapes`` or ``data`` do not fit.
@@ -285,10 +313,10 @@ def compare(
     allowed = budget("fp32", tolerance)
     backend = backend_for(parse_target(DEFAULT_TARGET))
     with _interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
-        session = _session(candidate, Path(scratch) / "candidate", RunOptions())
+        session = _session(candidate, Path(scratch) / "candidate", RunOptions(), trusted)
         room = Path(scratch) / "reference"
         room.mkdir()
-        imported = import_model(_model_file(reference))
+        imported = import_model(_model_file(reference, trusted))
         witness = call_witness(
             imported, backend, room, shapes=_shapes(shapes), data=data, seed=seed
         )
@@ -321,6 +349,7 @@ def benchmark(
     seconds: float = 10.0,
     threads: int | None = None,
     seed: int = 0,
+    trusted: Sequence[KeyFile] = (),
     on_event: Listener = ignore,
 ) -> Benchmark:
     """Time models and engines on the same inputs, interleaved in one run.
@@ -333,6 +362,8 @@ def benchmark(
         seconds: Time budget, for all samples together.
         threads: Threads of one operator; by default every core.
         seed: Of synthetic inputs.
+        trusted: Files with public keys; if there are any, one of them has to have signed an
+            engine.
         on_event: Told of every step.
 
     Raises:
@@ -350,9 +381,9 @@ def benchmark(
             name = record.name(subject)
             on_event(Event("import", name))
             label = f"{name} again" if name in sessions else name
-            sessions[label] = _session(subject, Path(scratch) / str(number), options)
+            sessions[label] = _session(subject, Path(scratch) / str(number), options, trusted)
         first = next(iter(sessions.values()))
-        model = import_model(_model_file(subjects[0])).model
+        model = import_model(_model_file(subjects[0], trusted)).model
         samples, _ = find_samples(model, first, shapes=wanted, data=data, seed=seed)
         if data is None:
             samples = samples[: 2 if wanted else 1]
@@ -416,12 +447,14 @@ def _run(
     return fusions.run(passes, model, expected=expected, progress=progress, observe=observe)
 
 
-def _session(subject: object, room: Path, options: RunOptions) -> Session:
+def _session(
+    subject: object, room: Path, options: RunOptions, trusted: Sequence[KeyFile]
+) -> Session:
     """A session for an engine directory, or for a model on the runtime's defaults."""
     if isinstance(subject, Session):
         return subject
     if _is_engine(subject):
-        return load(Path(str(subject)), threads=options.threads)
+        return load(Path(str(subject)), threads=options.threads, trusted=trusted)
     backend = backend_for(parse_target(DEFAULT_TARGET))
     imported = import_model(subject)
     file = imported.path
@@ -436,11 +469,14 @@ def _is_engine(subject: object) -> bool:
     return isinstance(subject, (str, os.PathLike)) and engines.is_engine(Path(subject))
 
 
-def _model_file(subject: object) -> object:
+def _model_file(subject: object, trusted: Sequence[KeyFile]) -> object:
     """The model inside an engine directory; anything else as it is."""
-    if _is_engine(subject):
-        return engines.open_engine(Path(str(subject))).file(files.MODEL_FILE)
-    return subject
+    if not _is_engine(subject):
+        return subject
+    engine = engines.open_engine(Path(str(subject)))
+    if trusted:
+        signatures.require(engine, trusted)
+    return engine.file(files.MODEL_FILE)
 
 
 def _shapes(shapes: Shapes) -> shapes_.Shapes:

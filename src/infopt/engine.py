@@ -80,8 +80,8 @@ class Manifest:
     files: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """File name → ``bytes`` and ``sha256``."""
 
-    def to_json(self) -> str:
-        """The text of ``manifest.json``."""
+    def document(self) -> dict[str, Any]:
+        """What ``manifest.json`` holds, with its seal: the digest of all the rest."""
         document = {
             "format": _FORMAT,
             "schema_version": SCHEMA_VERSION,
@@ -89,8 +89,7 @@ class Manifest:
         }
         # What is sealed is what a reader will see: plain JSON, whatever it was before.
         document = json.loads(json.dumps(document, ensure_ascii=False, default=str))
-        document["seal"] = _seal(document)
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        return {**document, "seal": _seal(document)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +98,8 @@ class Engine:
 
     path: Path
     manifest: Manifest
+    seal: str = ""
+    """The digest of what the manifest says; empty for engines that are older than these."""
 
     def file(self, name: str) -> Path:
         """The path of one of the engine's files."""
@@ -161,12 +162,14 @@ def publish(rooms: Staging, output: Path, manifest: Manifest) -> Engine:
         for path in sorted(rooms.payload.iterdir())
     }
     manifest = dataclasses.replace(manifest, files=entries)
-    (rooms.payload / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    document = manifest.document()
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    (rooms.payload / MANIFEST).write_text(text, encoding="utf-8")
     check_output(output)
     if output.exists():
         output.rename(rooms.scratch / "replaced")
     rooms.payload.rename(output)
-    return Engine(output, manifest)
+    return Engine(output, manifest, document["seal"])
 
 
 def check_output(output: Path) -> None:
@@ -206,7 +209,7 @@ def open_engine(path: Path, *, verify: bool = True) -> Engine:
     Raises:
         EngineError: The directory is no engine, of another schema version, or damaged.
     """
-    manifest, sealed = _read_manifest(path)
+    manifest, seal, true_seal = _read_manifest(path)
     for name, entry in manifest.files.items():
         file = path / name
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or file.is_symlink():
@@ -222,16 +225,17 @@ def open_engine(path: Path, *, verify: bool = True) -> Engine:
     for extra in sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}):
         if extra.startswith(("model.", "engine.")):
             raise EngineError(f"{path} is damaged: {extra} is not in its manifest; build it again")
-    if not sealed:
+    # Engines that are older have no seal, and no native code either.
+    if seal != true_seal and (seal or PLAN_FILE in manifest.files):
         raise EngineError(
             f"{path}: its manifest is not the one that was written: it was edited, or its seal was "
             "taken off; build the engine again"
         )
-    return Engine(path, manifest)
+    return Engine(path, manifest, seal)
 
 
-def _read_manifest(path: Path) -> tuple[Manifest, bool]:
-    """The manifest, and whether it is the one that was written, as far as its seal tells."""
+def _read_manifest(path: Path) -> tuple[Manifest, str, str]:
+    """The manifest, its seal (empty if it has none), and what the seal ought to be."""
     file = path / MANIFEST
     if not path.is_dir():
         raise EngineError(f"there is no engine directory {path}")
@@ -251,14 +255,12 @@ def _read_manifest(path: Path) -> tuple[Manifest, bool]:
             f"{path} has schema version {version}, this infopt reads {SCHEMA_VERSION}; "
             "build the engine again, or use the infopt that built it"
         )
-    seal = document.pop("seal", None)
-    content = {"format": _FORMAT, "schema_version": version, **document}
+    seal = str(document.pop("seal", ""))
     try:
-        manifest = _manifest(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        true_seal = _seal({"format": _FORMAT, "schema_version": version, **document})
+        return _manifest(document), seal, true_seal
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise EngineError(f"{file} is malformed ({error}); build the engine again") from None
-    # Engines that are older have no seal, and no native code either.
-    return manifest, seal == _seal(content) or (seal is None and PLAN_FILE not in manifest.files)
 
 
 def _seal(document: Mapping[str, Any]) -> str:

@@ -79,6 +79,7 @@ _OPTIONAL_EXTRAS = {
     "hf": "to optimize Hugging Face models",
     "tensorrt": "for TensorRT engines",
     "tensorrt-rtx": "for TensorRT for RTX engines",
+    "sign": "to sign engines, and to insist on signatures",
 }
 
 

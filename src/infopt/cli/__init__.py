@@ -17,7 +17,7 @@ import click
 from infopt._version import __version__
 from infopt.errors import nearest
 
-COMMANDS = ("optimize", "inspect", "compare", "bench", "passes", "targets", "doctor")
+COMMANDS = ("optimize", "inspect", "compare", "bench", "sign", "passes", "targets", "doctor")
 
 
 class Infopt(click.Group):

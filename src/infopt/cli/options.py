@@ -119,6 +119,15 @@ provider_option = click.option(
     "build, such as workspace=4GiB. Repeatable.",
 )
 
+signature_option = click.option(
+    "--require-signature",
+    "trusted",
+    multiple=True,
+    metavar="KEY.pub",
+    help="Load engines only if this public key, or another one that is named so, has signed them. "
+    "Repeatable.",
+)
+
 tolerance_option = click.option(
     "--tolerance",
     type=float,

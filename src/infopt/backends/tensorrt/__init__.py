@@ -98,7 +98,8 @@ class TensorRtBackend(Backend):
         return self.target.capabilities
 
     def _timings(self, wishes: BuildOptions, gpu: Mapping[str, str]) -> Path | None:
-        if not wishes.timing_cache:
+        # TensorRT for RTX times nothing when it builds; asked for timings, it looks for a GPU.
+        if not wishes.timing_cache or not gpu:
             return None
         version = runtime.installed_version(self.target)
         return timings_.path_of(
