@@ -24,7 +24,7 @@ def _unwatched(phase: str, done: int, total: int) -> None: ...
 
 @pytest.fixture
 def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
-    monkeypatch.setenv("PYTHONPATH", str(Path("tests/support").resolve()))
+    monkeypatch.setenv("PYTHONPATH", str(Path("tests/support/pretended").resolve()))
     monkeypatch.setenv("PRETEND", "build")
     return Request(
         module="pretended_tensorrt",
