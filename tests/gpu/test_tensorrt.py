@@ -49,7 +49,6 @@ def engine(
         directory / "engine",
         target=request.param,
         shapes=["x=1..8x3x32x32@4x3x32x32"],
-        tolerance=1e-2,  # TensorRT multiplies fp32 in TF32, 11 bits
     )
 
 
@@ -79,7 +78,7 @@ def test_it_computes_what_was_simulated(
     expected = backend.simulate(Path(engine.path), RunOptions())(x=_inputs(n))
     found = session(x=_inputs(n))
     for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array, rtol=1e-2, atol=1e-2)
+        np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-5)
 
 
 def test_the_same_inputs_give_the_same_outputs(session: infopt.Session) -> None:

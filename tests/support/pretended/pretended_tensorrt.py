@@ -16,7 +16,7 @@ from typing import Any
 __version__ = "99.1"
 
 MemoryPoolType = enum.Enum("MemoryPoolType", ["WORKSPACE"])
-BuilderFlag = enum.Enum("BuilderFlag", ["REFIT", "STRIP_PLAN", "VERSION_COMPATIBLE"])
+BuilderFlag = enum.Enum("BuilderFlag", ["REFIT", "STRIP_PLAN", "TF32", "VERSION_COMPATIBLE"])
 ComputeCapability = enum.Enum("ComputeCapability", ["SM86", "SM89"])
 HardwareCompatibilityLevel = enum.Enum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"])
 
@@ -119,6 +119,9 @@ class Config:
 
     def set_flag(self, flag: Any) -> None:
         self.said.append(flag.name)
+
+    def clear_flag(self, flag: Any) -> None:
+        self.said.append(f"no {flag.name}")
 
     def add_optimization_profile(self, profile: list[Any]) -> None:
         self.said += profile

@@ -41,7 +41,8 @@ class TensorRtBackend(Backend):
         return choices.legalization()
 
     def check_options(self, options: RunOptions) -> None:
-        BuildOptions.parse(options.provider_options)
+        wishes = BuildOptions.parse(options.provider_options)
+        wishes.check(rtx=bool(self.target.selectable), gpu=runtime.has_gpu())
 
     def compile(self, model: ir.Model, directory: Path) -> None:
         files.write_onnx(model, directory)

@@ -6,28 +6,28 @@ from infopt.errors import UsageError
 from infopt.passes.base import Pass
 from infopt.passes.cleanup.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
-from infopt.passes.cleanup.eliminate_noops import EliminateNoops
 from infopt.passes.cleanup.fold_constants import FoldConstants
-from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.legalization.expand_operators import ExpandOperators
 from infopt.pipeline import Step
 from infopt.target import Target
 
-LACKING = ("Swish",)
-"""Operators that the parser does not know and that ONNX defines by others (TensorRT for RTX
-1.7.1; tests/unit/backends/tensorrt/test_operators.py asks it)."""
+LACKING = (
+    "AffineGrid",
+    "CenterCropPad",
+    "DynamicQuantizeLinear",
+    "NegativeLogLikelihoodLoss",
+    "SoftmaxCrossEntropyLoss",
+)
+"""Operators that the parser does not know and that ONNX defines by others. The parser of TensorRT
+for RTX 1.7.1 says so; a test asks it again. Whatever raising makes is known to it."""
 
 
 def legalization() -> tuple[Pass, ...]:
     """The passes that leave nothing but what the parser takes, as far as ONNX has words for it."""
     return (
         ExpandOperators(operators="+".join(LACKING)),
-        # There is a kernel for attention in 16 bits only, and no way from a graph to allow others.
-        ExpandOperators(operators="Attention", types="float+double"),
-        # Definitions compute shapes of their own, and the same constants again and again.
-        SimplifyShapes(),
+        # Definitions compute the same constants again and again.
         FoldConstants(),
-        EliminateNoops(),
         EliminateCommonSubexpressions(),
         EliminateDeadCode(),
     )

@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from infopt.ir.layers import Layers
 
+_NO_OPERATOR = (
+    "TensorRT has no such operator; write it with others before exporting, or choose the target "
+    "onnxruntime:cuda"
+)
 _KNOWN = (
     (
         re.compile(r"zero.?point", re.IGNORECASE),
@@ -15,11 +19,14 @@ _KNOWN = (
         "only: quantize it again with infopt, from the model in floating point",
     ),
     (
-        re.compile(r"plugin|no importer|unsupported operator|not supported", re.IGNORECASE),
-        "TensorRT has no such operator; write it with others before exporting, or choose the "
-        "target onnxruntime:cuda",
+        re.compile(r"convertDtype|data ?type", re.IGNORECASE),
+        "TensorRT has no such type; convert to float, float16, bfloat16, int8, int32, int64 or "
+        "bool before",
     ),
+    (re.compile(r"plugin|no importer", re.IGNORECASE), _NO_OPERATOR),
 )
+_QUOTED = re.compile(r'&& "(.+)"')
+_AFTER = re.compile(r"Assertion failed: .*?: (.+)")
 _MOST_PLACES = 5
 
 
@@ -39,17 +46,21 @@ def describe(complaints: Sequence[Mapping[str, str]], layers: Layers) -> str:
     nodes = sum(map(len, alike.values()))
     head = f"TensorRT does not take {nodes} {'node' if nodes == 1 else 'nodes'} of the model"
     lines = [
-        f"  {operator} at {_listed(places)}: {reason}"
+        f"  {operator} at {_listed(places)}: {reason}" if operator else f"  {reason}"
         for (operator, reason), places in alike.items()
     ]
     return "\n".join([f"{head}:", *lines])
 
 
 def _reason(complaint: Mapping[str, str]) -> str:
+    text = " ".join(complaint["text"].split())
     for pattern, advice in _KNOWN:
-        if pattern.search(complaint["text"]) or pattern.search(complaint["code"]):
+        if pattern.search(text):
             return advice
-    return " ".join(complaint["text"].split()) or complaint["code"].replace("_", " ").lower()
+    if complaint["code"] == "UNSUPPORTED_NODE" and complaint["operator"]:
+        return _NO_OPERATOR
+    said = _QUOTED.search(text) or _AFTER.search(text)  # it speaks in assertions
+    return said[1] if said else text or complaint["code"].replace("_", " ").lower()
 
 
 def _place(node: str, layers: Layers) -> str:

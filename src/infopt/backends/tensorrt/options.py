@@ -25,6 +25,8 @@ class BuildOptions:
     """Most bytes of memory that a kernel may use to work in, as in ``4GiB``; by default all."""
     optimization_level: int | None = None
     """How long to look for fast kernels, from 0 to 5; by default TensorRT's own level."""
+    tf32: bool = False
+    """Whether fp32 products may be computed on 11 bits: faster, and no longer fp32."""
     timing_cache: bool = True
     """Whether timings of earlier builds are used, and those of this one kept."""
     version_compatible: bool = False
@@ -51,6 +53,26 @@ class BuildOptions:
                     f"known: {', '.join(known)}"
                 )
         return BuildOptions(**{name: _READ[name](name, text) for name, text in given.items()})
+
+    def check(self, *, rtx: bool, gpu: bool) -> None:
+        """Refuse what a build cannot do.
+
+        Args:
+            rtx: Whether TensorRT for RTX builds.
+            gpu: Whether there is a GPU.
+
+        Raises:
+            UsageError: An option is not for this TensorRT, or needs a GPU.
+        """
+        if rtx and self.version_compatible:
+            raise UsageError("TensorRT for RTX builds for its own version only; use tensorrt")
+        if rtx and self.hardware_compatible:
+            raise UsageError(
+                "TensorRT for RTX is told which GPUs to build for, as in tensorrt-rtx:sm86+sm89"
+            )
+        for name in ("refit", "strip_weights"):
+            if getattr(self, name) and not gpu:
+                raise UsageError(f"TensorRT builds with {name} only where there is an NVIDIA GPU")
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -57,6 +57,15 @@ def installed_version(target: Target) -> str:
     return str(library(target).__version__)
 
 
+def has_gpu() -> bool:
+    """Whether there is an NVIDIA GPU here."""
+    try:
+        cuda.driver()
+    except UnavailableError:
+        return False
+    return True
+
+
 def gpu(target: Target) -> dict[str, str]:
     """The GPU that a build depends on: ``capability``, ``name`` and ``driver``; empty if none.
 

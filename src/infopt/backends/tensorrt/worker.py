@@ -91,6 +91,7 @@ class _Build:
     def _parse(self) -> bool:
         parser = self._trt.OnnxParser(self._network, self._logger)
         if parser.parse_from_file(self._request["model"]):
+            _allow_parts_of_attention(self._trt, self._network)
             return True
         found = [parser.get_error(index) for index in range(parser.num_errors)]
         self._say("refused", complaints=[_complaint(error) for error in found])
@@ -108,8 +109,8 @@ class _Build:
         if options["optimization_level"] is not None:
             config.builder_optimization_level = options["optimization_level"]
         for option, flag in _FLAGS.items():
-            if options[option]:
-                config.set_flag(getattr(trt.BuilderFlag, flag))
+            change = config.set_flag if options[option] else config.clear_flag
+            change(getattr(trt.BuilderFlag, flag))
         if options["hardware_compatible"]:
             config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
         if self._request["profile"]:
@@ -146,6 +147,7 @@ _FLAGS = {
     "version_compatible": "VERSION_COMPATIBLE",
     "refit": "REFIT",
     "strip_weights": "STRIP_PLAN",
+    "tf32": "TF32",  # set unless it is cleared
 }
 
 
@@ -153,6 +155,20 @@ def _strongly_typed(trt: Any) -> int:
     """The flags of a network whose types are those of the graph; newer versions know no other."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
+
+
+def _allow_parts_of_attention(trt: Any, network: Any) -> None:
+    """Let attention be computed in parts where TensorRT has no kernel for the whole.
+
+    It has some for 16 bits only, and for some sizes; without this, it refuses the others.
+    """
+    if not hasattr(trt, "IAttentionInputLayer"):
+        return
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer  # which it is, but it comes as any layer
+            layer.attention.decomposable = True
 
 
 def _complaint(error: Any) -> dict[str, str]:

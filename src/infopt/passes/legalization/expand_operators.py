@@ -42,14 +42,10 @@ class ExpandOperators(Pass):
     """The operators, joined by ``+``."""
     beside: str = ""
     """Expand them only in models that have one of these, joined by ``+``; empty: in all."""
-    types: str = ""
-    """Expand only those whose first output is of one of these types, joined by ``+``, as in
-    ``float``; empty: all."""
 
     def apply(self, model: ir.Model, journal: Journal) -> None:
         """Turn the operators into calls of functions, and inline those."""
         wanted, reasons = self.operators.split("+"), self.beside.split("+")
-        types = {ir.DataType[name.upper()] for name in self.types.split("+") if name}
         if self.beside and not any(queries.is_standard(n, *reasons) for n in queries.nodes(model)):
             return
         expanded = 0
@@ -57,8 +53,6 @@ class ExpandOperators(Pass):
             opset = root.opset_imports.get("") or model.opset_imports.get("", 1)
             for node in list(root.all_nodes()):
                 if not queries.is_standard(node, *wanted):
-                    continue
-                if types and node.outputs[0].dtype not in types:
                     continue
                 function = _definition(node, opset)
                 if isinstance(function, str):

@@ -44,7 +44,10 @@ def test_all_that_was_asked_for_reaches_tensorrt(request_: Request, tmp_path: Pa
         "SM86",
         "SM89",
         "WORKSPACE=1024",
+        "no VERSION_COMPATIBLE",
         "REFIT",
+        "no STRIP_PLAN",
+        "no TF32",
         "x=([1, 4], [2, 4], [8, 4])",
         "level=5",
     ]

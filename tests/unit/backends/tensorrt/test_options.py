@@ -17,6 +17,7 @@ def test_every_option_can_be_said() -> None:
     given = {
         "workspace": "4GiB",
         "optimization_level": "5",
+        "tf32": "true",
         "timing_cache": "off",
         "version_compatible": "true",
         "hardware_compatible": "TRUE",
@@ -28,6 +29,7 @@ def test_every_option_can_be_said() -> None:
     assert found.as_dict() == {
         "workspace": 4 << 30,
         "optimization_level": 5,
+        "tf32": True,
         "timing_cache": False,
         "version_compatible": True,
         "hardware_compatible": True,
@@ -59,3 +61,20 @@ def test_what_is_not_understood_is_named(name: str, text: str, message: str) -> 
     backend = backend_for(parse_target("tensorrt-rtx"))
     with pytest.raises(UsageError, match=message):
         backend.check_options(RunOptions(provider_options={name: text}))
+
+
+@pytest.mark.parametrize(
+    ("name", "rtx", "gpu", "message"),
+    [
+        ("version_compatible", True, True, "for its own version only"),
+        ("hardware_compatible", True, True, r"tensorrt-rtx:sm86\+sm89"),
+        ("refit", True, False, "with refit only where there is an NVIDIA GPU"),
+        ("strip_weights", False, False, "with strip_weights only where"),
+    ],
+)
+def test_what_a_build_cannot_do_is_refused(name: str, rtx: bool, gpu: bool, message: str) -> None:
+    options = BuildOptions.parse({name: "true"})
+    with pytest.raises(UsageError, match=message):
+        options.check(rtx=rtx, gpu=gpu)
+    options.check(rtx=False, gpu=True)
+    BuildOptions().check(rtx=rtx, gpu=gpu)
