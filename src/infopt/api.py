@@ -43,7 +43,7 @@ from infopt.verification import (
 from infopt.witness import call_witness, find_samples
 
 Shapes = Mapping[str, Sequence[int | shapes_.Range | tuple[int, int, int]]] | Sequence[str]
-"""Sizes by input name, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``; with a usual size,
+"""Sizes by input name, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``; with a usual one,
 ``{"x": (1, (1, 512, 128))}`` or ``["x=1x1..512@1x128"]``."""
 
 
@@ -489,7 +489,7 @@ def _shapes(shapes: Shapes) -> shapes_.Shapes:
 
 
 def _usual(shapes: Shapes) -> shapes_.Usual:
-    """The usual sizes of those inputs of which one is said; of their other dimensions the largest."""
+    """The usual sizes of inputs of which one is said; of their other dimensions the largest."""
     if not isinstance(shapes, Mapping):
         return shapes_.parse_usual(shapes)
     return {

@@ -283,7 +283,16 @@ def _manifest(document: dict[str, Any]) -> Manifest:
     for name in ("fusions", "build"):  # engines that are older have none
         document.setdefault(name, {})
     fields = {field.name: document[field.name] for field in dataclasses.fields(Manifest)}
-    for name in ("source", "versions", "hardware", "evidence", "sizes", "fusions", "build", "files"):
+    for name in (
+        "source",
+        "versions",
+        "hardware",
+        "evidence",
+        "sizes",
+        "fusions",
+        "build",
+        "files",
+    ):
         if not isinstance(fields[name], dict):
             raise TypeError(f"{name} is no object")
     for counts in fields["fusions"].values():

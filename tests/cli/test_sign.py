@@ -18,9 +18,7 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 
     key = Ed25519PrivateKey.generate()
     private, public = tmp_path / "key.pem", tmp_path / "key.pub"
-    private.write_bytes(
-        key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
-    )
+    private.write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))
     public.write_bytes(
         key.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
     )
@@ -49,9 +47,7 @@ def test_json(infopt: Run, engine: Path, keys: tuple[Path, Path]) -> None:
     assert found["key"].startswith("sha256:")
 
 
-def test_a_damaged_engine_is_not_signed(
-    infopt: Run, engine: Path, keys: tuple[Path, Path]
-) -> None:
+def test_a_damaged_engine_is_not_signed(infopt: Run, engine: Path, keys: tuple[Path, Path]) -> None:
     (engine / "model.data").write_bytes(b"")
     result = infopt("sign", engine, "--key", keys[0])
     assert result.exit_code == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ g (float[n,3,32,32] x) => (float[n,8,15,15] y, float[n,120] z)
 @pytest.fixture(scope="module", params=["tensorrt", "tensorrt-rtx"])
 def engine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[infopt.Engine]:
+) -> infopt.Engine:
     reason = backend_for(TARGETS[request.param]).unavailable()
     if reason is not None:
         pytest.skip(reason)
@@ -44,7 +43,7 @@ def engine(
         weight = rng.standard_normal(shape, np.float32) / 10
         proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, name))
     onnx.save(proto, directory / "model.onnx")
-    yield infopt.optimize(
+    return infopt.optimize(
         directory / "model.onnx",
         directory / "engine",
         target=request.param,

@@ -30,9 +30,7 @@ def _keys(directory: Path, name: str, kind: str = "ed25519") -> tuple[Path, Path
     plain = s.NoEncryption()
     files[0].write_bytes(private.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, plain))
     public = private.public_key()
-    files[1].write_bytes(
-        public.public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
-    )
+    files[1].write_bytes(public.public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo))
     return files
 
 
@@ -109,12 +107,10 @@ def test_files_that_hold_no_such_key(engine: Engine, tmp_path: Path) -> None:
         signatures.sign(engine, public)
     with pytest.raises(UsageError, match="no public key"):
         signatures.require(engine, [private])
-    for call in (
-        lambda: signatures.sign(engine, wrong_private),
-        lambda: signatures.require(engine, [wrong_public]),
-    ):
-        with pytest.raises(UsageError, match="another kind.*openssl genpkey"):
-            call()
+    with pytest.raises(UsageError, match=r"another kind.*openssl genpkey"):
+        signatures.sign(engine, wrong_private)
+    with pytest.raises(UsageError, match=r"another kind.*openssl genpkey"):
+        signatures.require(engine, [wrong_public])
     with pytest.raises(UsageError, match=r"absent\.pem cannot be read"):
         signatures.sign(engine, tmp_path / "absent.pem")
 

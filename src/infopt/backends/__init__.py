@@ -10,7 +10,6 @@ def backend_for(target: Target) -> Backend:
     """The backend that serves ``target``."""
     # Imported here so that a runtime is only looked for when a target asks for it.
     from infopt.backends.onnxruntime import OnnxRuntimeBackend
-
     from infopt.backends.tensorrt import TensorRtBackend
 
     backends: dict[str, type[Backend]] = {

@@ -42,7 +42,7 @@ def test_the_user_goes_before_the_data() -> None:
 def test_all_dimensions_without_bounds_are_named_at_once() -> None:
     with pytest.raises(UsageError, match=r"x\[2\], s have none.*--shape x=1\.\.32x3x1\.\.32@8x3x8"):
         find_extents(INPUTS, {"n": ((1, 4),)}, {})
-    with pytest.raises(UsageError, match="and s has none; .*--shape m=1.*or real inputs"):
+    with pytest.raises(UsageError, match=r"and s has none; .*--shape m=1.*or real inputs"):
         find_extents(INPUTS, {"x": ((1, 4), (3, 3), (8, 8))}, {})
 
 

@@ -27,7 +27,7 @@ def test_usual_sizes_stand_behind_an_at() -> None:
 
 @pytest.mark.parametrize("text", ["x=1..8@9", "x=1..8x4@1x3"])
 def test_a_usual_size_lies_within_its_range(text: str) -> None:
-    with pytest.raises(UsageError, match="the usual size . is not within"):
+    with pytest.raises(UsageError, match=r"the usual size . is not within"):
         shapes.parse_shape(text)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from infopt.errors import UsageError, nearest
 
 _SIZE = re.compile(r"(\d+)\s*([KMG]i?B)?")
-_UNITS = {
+_UNITS: dict[str | None, int] = {
     None: 1,
-    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMG", 1)},
-    **{f"{letter}B": 1000**power for power, letter in enumerate("KMG", 1)},
+    **dict(zip(("KB", "MB", "GB"), (10**3, 10**6, 10**9), strict=True)),
+    **dict(zip(("KiB", "MiB", "GiB"), (1 << 10, 1 << 20, 1 << 30), strict=True)),
 }
 
 

@@ -159,9 +159,7 @@ class TensorRtSession(Session):
         class Allocator(trt.IOutputAllocator):  # type: ignore[misc]
             shape: tuple[int, ...] = ()
 
-            def reallocate_output(
-                self, tensor: str, memory: int, size: int, alignment: int
-            ) -> int:
+            def reallocate_output(self, tensor: str, memory: int, size: int, alignment: int) -> int:
                 return buffer.reserve(size)
 
             def reallocate_output_async(

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import onnx
 import pytest
 
 import infopt
-from infopt.backends.tensorrt import builder, cuda, runtime
+from infopt.backends.tensorrt import cuda, runtime
 from infopt.errors import (
     CompileError,
     EngineError,
@@ -80,9 +81,7 @@ def test_the_manifest_says_what_was_built(built: infopt.Engine, rtx: str) -> Non
     assert build["version"] == runtime.library(parse(rtx)).__version__
     assert build["capabilities"] == ["sm89"]
     assert build["gpu"] == {}
-    assert build["profile"] == {
-        "x": {"least": [1, 3, 1], "usual": [2, 3, 16], "most": [8, 3, 64]}
-    }
+    assert build["profile"] == {"x": {"least": [1, 3, 1], "usual": [2, 3, 16], "most": [8, 3, 64]}}
     assert build["options"]["workspace"] is None
     assert build["plan"]["sha256"] == built.manifest.files["engine.plan"]["sha256"]
     assert build["network"]["matrix_multiply float"] == 1
@@ -187,7 +186,7 @@ def test_unbounded_dimensions_are_refused_before_any_work(
     rtx: str, model: Path, tmp_path: Path
 ) -> None:
     heard: list[Event] = []
-    with pytest.raises(UsageError, match="n, s have none; .*--shape x="):
+    with pytest.raises(UsageError, match=r"n, s have none; .*--shape x="):
         infopt.optimize(model, tmp_path / "e", target=rtx, on_event=heard.append)
     assert [event.stage for event in heard] == ["import"]
     assert not list(tmp_path.iterdir())
@@ -274,14 +273,14 @@ def test_all_unsupported_nodes_are_named_at_once(rtx: str, tmp_path: Path) -> No
 def test_kill_9_of_the_build(
     rtx: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    popen = builder.subprocess.Popen
+    popen = subprocess.Popen
 
     def doomed(*args: Any, **options: Any) -> Any:
         process = popen(*args, **options)
         os.kill(process.pid, signal.SIGKILL)
         return process
 
-    monkeypatch.setattr(builder.subprocess, "Popen", doomed)
+    monkeypatch.setattr(subprocess, "Popen", doomed)
     with pytest.raises(CompileError, match=r"was killed \(SIGKILL\).*no engine was written"):
         infopt.optimize(model, tmp_path / "e", target=rtx, shapes=[SHAPE], verify=False)
     assert not list(tmp_path.iterdir())

@@ -71,7 +71,9 @@ def test_facts_of_hostile_size_and_none_at_all(directory: Path) -> None:
 def test_another_version_is_refused() -> None:
     plan.check_version(FACTS, RTX, "1.7.1")
     for installed in ("1.7.2", "1.6.0"):
-        with pytest.raises(EngineError, match=rf"built with tensorrt-rtx 1\.7\.1, here .*{installed}"):
+        with pytest.raises(
+            EngineError, match=rf"built with tensorrt-rtx 1\.7\.1, here .*{installed}"
+        ):
             plan.check_version(FACTS, RTX, installed)
     with pytest.raises(EngineError, match="here is tensorrt 1"):
         plan.check_version(FACTS, TARGETS["tensorrt"], "1.7.1")
