@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import infopt
 from infopt.backends.tensorrt import timings
 from infopt.backends.tensorrt.options import BuildOptions
 from infopt.backends.tensorrt.profiles import Range
@@ -121,7 +120,7 @@ def _worker(
     """The process that builds, and what it says; gone afterwards, whatever happens."""
     reading, writing = os.pipe()
     # The same infopt as here, and nothing that happens to lie in the current directory.
-    here = str(Path(infopt.__file__).parent.parent)
+    here = str(Path(__file__).parents[3])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     with os.fdopen(reading, encoding="utf-8", errors="replace") as pipe, log.open("wb") as output:
         try:
