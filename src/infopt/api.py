@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from infopt import engine as engines
-from infopt import fusions, record
+from infopt import fusions, record, signatures
 from infopt.backends import backend_for
 from infopt.backends.base import RunOptions, Session
 from infopt.calibration import UNFINISHED, Calibrator, calibrator
@@ -18,12 +18,14 @@ from infopt.errors import UsageError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Equivalence
+from infopt.evidence.extents import extents_of
 from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
 from infopt.importers import ImportOptions, import_model
 from infopt.pipeline import Pipeline, telling
 from infopt.presets import HALVES, INTEGERS, pipeline_for
 from infopt.recorded import OUTSIDE, Recorded, recorded
+from infopt.signatures import KeyFile
 from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
@@ -73,13 +75,15 @@ def optimize(
             object: ``torch.nn.Module``, ``ExportedProgram``, ``onnx.ModelProto``,
             ``onnx_ir.Model``.
         output: The directory to write; by default the source's name with ``.engine``, here.
-        target: What to compile for, one of :data:`infopt.target.TARGETS`.
+        target: What to compile for, one of :data:`infopt.target.TARGETS`; for certain GPUs,
+            ``tensorrt-rtx:sm86+sm89``.
         precision: One of :data:`infopt.presets.PRECISIONS`; ``fp32`` leaves every type as it is.
         pipeline: The passes to run, as text or as a :class:`Pipeline`; by default the preset
             for the target and the precision.
         scheme: How to quantize, where the preset's way is not the one wanted: options of its
             quantizing passes, ``"block=128,algorithm=awq"`` or ``{"block": 128}``.
-        shapes: Sizes, or ranges of sizes, at which to compare and measure.
+        shapes: Sizes, or ranges of sizes, at which to compare and measure. For TensorRT an engine
+            is built for these sizes only.
         data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
             them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
             compare and measure on are synthetic, and a precision that calibrates is refused.
@@ -99,7 +103,8 @@ def optimize(
         force: Write the engine even if it computes something else; its manifest says so.
         seed: Of synthetic inputs.
         threads: Threads of one operator, for the comparison and the measurement.
-        provider_options: The runtime's own options for the device.
+        provider_options: The runtime's own options for the device; for TensorRT, the fields of
+            :class:`infopt.backends.tensorrt.options.BuildOptions`.
         example_inputs: For a torch module: arguments of one call, a tuple or a dictionary.
         dynamic_shapes: For a torch module: input name → {axis: name of the dimension}.
         task: For Hugging Face: what the model does; by default read from its configuration.
@@ -114,6 +119,7 @@ def optimize(
         UsageError: An argument is wrong, or contradicts the model.
         UnavailableError: The runtime that is needed for comparing is not installed.
         CalibrationError: ``calibration`` is damaged, or was taken of another model.
+        CompileError: The target's runtime refuses the model.
         ExpectationError: There is less than ``expect`` says; the message says what was missed.
         VerificationError: The result computes something else; the message names the culprit.
         StrictError: ``strict`` forbids what happened.
@@ -131,6 +137,7 @@ def optimize(
     expected = fusions.check_expected(expect)
     data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
+    backend.require(options)
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
     destination = record.destination(output, source, ".engine")
 
@@ -138,6 +145,7 @@ def optimize(
         on_event(Event("import", record.name(source)))
         imported = import_model(source, wishes)
         model = imported.model
+        extents = extents_of(model, shapes, data) if backend.bounded else {}
         origin = record.origin(imported)
         size_before = record.sizes(model)
 
@@ -167,6 +175,7 @@ def optimize(
 
         on_event(Event("compile", aim.name))
         backend.compile(model, rooms.payload)
+        built = backend.build(rooms.payload, extents, options, rooms.scratch, on_event)
 
         evidence: dict[str, Any] = {
             "equivalence": f"{NOT_MEASURED}: verification was switched off",
@@ -187,6 +196,9 @@ def optimize(
             )
         if witness is not None and measure is not False:
             evidence["speed"] = race(witness, backend, rooms.payload, options, on_event)
+        if built:
+            reason = backend.unavailable()
+            evidence["engine"] = f"built, not run: {reason}" if reason else "built for this GPU"
         if observe is not None:
             evidence["calibration"] = observe.evidence()
         outcome = backend.outcome(rooms.payload)
@@ -207,6 +219,7 @@ def optimize(
             size_before=size_before,
             trace=trace,
             fusions=raised.as_dict(),
+            build=built,
             evidence=evidence,
         )
         engine = engines.publish(rooms, destination, manifest)
@@ -221,6 +234,7 @@ def load(
     threads: int | None = None,
     provider_options: Mapping[str, str] | None = None,
     verify: bool = True,
+    trusted: Sequence[KeyFile] = (),
 ) -> Session:
     """Load an engine, after its manifest and digests have been verified.
 
@@ -228,17 +242,38 @@ def load(
         path: An engine directory.
         threads: Threads of one operator; by default every core.
         provider_options: The runtime's own options for the device.
-        verify: Whether to compare the digests of all files (names and sizes always are).
+        verify: Whether to compare the digests of all files (names and sizes always are, and the
+            digest of native code).
+        trusted: Files with public keys; if there are any, one of them has to have signed the
+            engine.
 
     Returns:
         A callable that takes and returns arrays by name: numpy arrays, or torch tensors.
 
     Raises:
-        EngineError: The directory is no engine, or damaged.
+        EngineError: The directory is no engine, damaged, or not signed by whom it has to be.
         UnavailableError: The runtime or the device is not there.
     """
     options = RunOptions(threads, dict(provider_options or {}))
-    return load_engine(Path(path), options, verify=verify)
+    return load_engine(Path(path), options, verify=verify, trusted=trusted)
+
+
+def sign(path: str | os.PathLike[str], key: KeyFile) -> str:
+    """Sign an engine, after its manifest and digests have been verified.
+
+    Args:
+        path: An engine directory.
+        key: A PEM file with a private Ed25519 key.
+
+    Returns:
+        The fingerprint of the key, by which those who load the engine know it.
+
+    Raises:
+        EngineError: The directory is no engine, or damaged.
+        UsageError: The file holds no such key.
+        UnavailableError: The cryptography package is not installed.
+    """
+    return signatures.sign(engines.open_engine(Path(path)), key)
 
 
 def compare(
@@ -249,6 +284,7 @@ def compare(
     data: DataSource | None = None,
     seed: int = 0,
     tolerance: float | None = None,
+    trusted: Sequence[KeyFile] = (),
 ) -> Equivalence:
     """Compare two models or engines on the same inputs.
 
@@ -259,6 +295,8 @@ def compare(
         data: Real inputs; by default synthetic ones.
         seed: Of synthetic inputs.
         tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
+        trusted: Files with public keys; if there are any, one of them has to have signed an
+            engine.
 
     Raises:
         UsageError: ``shapes`` or ``data`` do not fit.
@@ -268,10 +306,10 @@ def compare(
     allowed = budget("fp32", tolerance)
     backend = backend_for(parse_target(DEFAULT_TARGET))
     with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
-        session = open_session(candidate, Path(scratch) / "candidate", RunOptions())
+        session = open_session(candidate, Path(scratch) / "candidate", RunOptions(), trusted)
         room = Path(scratch) / "reference"
         room.mkdir()
-        imported = import_model(model_file(reference))
+        imported = import_model(model_file(reference, trusted))
         witness = call_witness(
             imported, backend, room, shapes=as_shapes(shapes), data=data, seed=seed
         )
@@ -285,6 +323,7 @@ def benchmark(
     seconds: float = 10.0,
     threads: int | None = None,
     seed: int = 0,
+    trusted: Sequence[KeyFile] = (),
     on_event: Listener = ignore,
 ) -> Benchmark:
     """Time models and engines on the same inputs, interleaved in one run.
@@ -297,6 +336,8 @@ def benchmark(
         seconds: Time budget, for all samples together.
         threads: Threads of one operator; by default every core.
         seed: Of synthetic inputs.
+        trusted: Files with public keys; if there are any, one of them has to have signed an
+            engine.
         on_event: Told of every step.
 
     Raises:
@@ -314,9 +355,9 @@ def benchmark(
             name = record.name(subject)
             on_event(Event("import", name))
             label = f"{name} again" if name in sessions else name
-            sessions[label] = open_session(subject, Path(scratch) / str(number), options)
+            sessions[label] = open_session(subject, Path(scratch) / str(number), options, trusted)
         first = next(iter(sessions.values()))
-        model = import_model(model_file(subjects[0])).model
+        model = import_model(model_file(subjects[0], trusted)).model
         samples, _ = find_samples(model, first, shapes=wanted, data=data, seed=seed)
         if data is None:
             samples = samples[: 2 if wanted else 1]

@@ -23,6 +23,7 @@ COMMANDS = (
     "inspect",
     "compare",
     "bench",
+    "sign",
     "passes",
     "targets",
     "doctor",

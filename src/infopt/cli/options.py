@@ -68,8 +68,8 @@ shape_option = click.option(
     "shapes",
     multiple=True,
     metavar="NAME=1x128",
-    help="Sizes of an input, x=1x128, or ranges, x=1..8x1..512; or of a dynamic dimension, "
-    "batch=8. Repeatable.",
+    help="Sizes of an input, x=1x128, or ranges, x=1..8x1..512, with usual sizes for TensorRT, "
+    "x=1..8x1..512@4x128; or of a dynamic dimension, batch=8. Repeatable.",
 )
 
 data_option = click.option(
@@ -115,7 +115,17 @@ provider_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=_pairs,
-    help="The runtime's own options for the device, such as device_id=1. Repeatable.",
+    help="The runtime's own options for the device, such as device_id=1; for TensorRT, of the "
+    "build, such as workspace=4GiB. Repeatable.",
+)
+
+signature_option = click.option(
+    "--require-signature",
+    "trusted",
+    multiple=True,
+    metavar="KEY.pub",
+    help="Load engines only if this public key, or another one that is named so, has signed them. "
+    "Repeatable.",
 )
 
 tolerance_option = click.option(

@@ -19,12 +19,13 @@ _VERBS = {
     "pass": ("Optimizing", "Optimized"),
     "calibrate": ("Calibrating", "Calibrated"),
     "compile": ("Compiling", "Compiled"),
+    "build": ("Building", "Built"),
     "verify": ("Checking", "Checked"),
     "bisect": ("Searching", "Searched"),
     "measure": ("Measuring", "Measured"),
     "write": ("Writing", "Wrote"),
 }
-_MANY_STEPS = {"pass": "pass run", "calibrate": "sample", "bisect": "attempt"}
+_MANY_STEPS = {"pass": "pass run", "calibrate": "sample", "build": "step", "bisect": "attempt"}
 """Stages of many short steps: one line tells of all of them."""
 _INDENT = 12
 

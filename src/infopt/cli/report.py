@@ -109,7 +109,9 @@ def evidence(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableT
     if isinstance(culprit, Mapping):
         where = f", rule {culprit['rule']} at {culprit['node']}" if culprit.get("rule") else ""
         yield _indented(f"guilty: {culprit['step']}{where}", "bad")
-    if isinstance(found.get("target"), str):
+    if isinstance(found.get("engine"), str):
+        yield _indented(f"engine: {found['engine']}", "caution")
+    elif isinstance(found.get("target"), str):
         yield _indented(f"on the target: {found['target']}", "caution")
     yield ""
     fast = found.get("speed", "not measured")
