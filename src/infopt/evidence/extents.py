@@ -35,7 +35,7 @@ class Extent:
 
 
 def extents_of(model: ir.Model, given: shapes_.Given, data: DataSource | None) -> dict[Dim, Extent]:
-    """The extent of every dynamic dimension of the inputs of ``model``: see :func:`find_extents`."""
+    """The extent of every dynamic dimension of a model: see :func:`find_extents`."""
     samples = () if data is None else load_data(data, model)
     wanted, usual = shapes_.as_shapes(given), shapes_.as_usual(given)
     return find_extents(required_inputs(model), wanted, usual, samples)

@@ -20,8 +20,8 @@ Usual = Mapping[str, Sequence[int]]
 """The same names → the one size of each dimension that an engine is to be fastest at."""
 
 Given = Mapping[str, Sequence[int | Range | tuple[int, int, int]]] | Sequence[str]
-"""The same as users give it, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``; with a usual
-one, ``{"x": (1, (1, 512, 128))}`` or ``["x=1x1..512@1x128"]``."""
+"""The same as users give it, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``; with the
+usual size, ``{"x": (1, (1, 512, 128))}`` or ``["x=1x1..512@1x128"]``."""
 
 _ONE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
