@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import ClassVar, Self
 
 import numpy as np
 import onnx_ir as ir
 
 from infopt.errors import QuantizationError, nearest
 from infopt.ir import queries
-from infopt.passes.base import Journal, Pass, Preserves
+from infopt.passes.base import Journal, Preserves
 from infopt.passes.editing import Editor
+from infopt.passes.keeping import KEPT, Keeping
 from infopt.passes.observed import NOT_OBSERVED, calibration_of
 from infopt.passes.quantization._per_channel import request, rounded
 from infopt.passes.quantization._sites import Site, site
@@ -27,7 +28,7 @@ from infopt.quant.spec import INTEGER_LIMITS, QuantSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantizeStatic(Pass):
+class QuantizeStatic(Keeping):
     """Operators read ``DequantizeLinear(QuantizeLinear(x))`` instead of ``x``.
 
     The weights become integers with a scale for each output channel. The scales of activations
@@ -37,7 +38,8 @@ class QuantizeStatic(Pass):
     arXiv:2106.08295, explain the choices).
 
     Activations that the calibration has not seen, or in which it has seen infinities or no
-    numbers, stay as they are, and so does what reads them.
+    numbers, stay as they are, and so does what reads them. A node that ``keep`` names computes with
+    floats; what it reads is rounded all the same where that stands behind another operator.
     """
 
     name: ClassVar[str] = "quantize-static"
@@ -60,6 +62,12 @@ class QuantizeStatic(Pass):
     """How weights are rounded: ``nearest``, or ``gptq`` where an input is one vector."""
     biases: bool = True
     """Whether biases become integers, too, on the scale of the product."""
+    sums: bool = False
+    """Whether sums are quantized into which no integers flow, too."""
+
+    def alone(self, name: str, names: Collection[str]) -> Self:
+        # No integers flow into a sum that stands alone.
+        return dataclasses.replace(super().alone(name, names), sums=True)
 
     def observes(self, model: ir.Model) -> Iterable[Request]:
         for found in self._sites(model.graph):
@@ -72,8 +80,13 @@ class QuantizeStatic(Pass):
     def apply(self, model: ir.Model, journal: Journal) -> None:
         calibration = calibration_of(model)
         writer = Writer(Editor(model))
+        kept = self.kept(model)
         for found in list(self._sites(model.graph, journal)):
-            if found.weights is None and not any(map(writer.is_quantized, found.inputs)):
+            if found.node.name in kept:
+                journal.refuse(self.name, found.node, KEPT)
+                continue
+            sum_ = found.weights is None and not self.sums
+            if sum_ and not any(map(writer.is_quantized, found.inputs)):
                 continue  # a sum of numbers stays one
             known = self._known(found, calibration, writer)
             if isinstance(known, str):
