@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from infopt.api import compare as compare
     from infopt.api import load as load
     from infopt.api import optimize as optimize
+    from infopt.api import sensitivity as sensitivity
     from infopt.backends.base import Session as Session
     from infopt.engine import Engine as Engine
     from infopt.errors import InfoptError as InfoptError
@@ -24,6 +25,7 @@ _HOMES = {
     "compare": "infopt.api",
     "load": "infopt.api",
     "optimize": "infopt.api",
+    "sensitivity": "infopt.api",
 }
 
 __all__ = ["__version__", *_HOMES]

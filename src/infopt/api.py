@@ -28,6 +28,11 @@ from infopt.ir import digest, files
 from infopt.measure.timing import Measurement
 from infopt.pipeline import PassRun, Pipeline
 from infopt.presets import HALVES, parse_scheme, preset
+from infopt.sensitivity.analysis import analyse
+from infopt.sensitivity.limits import limits
+from infopt.sensitivity.metric import MetricSource
+from infopt.sensitivity.ranking import Ranking
+from infopt.sensitivity.search import keep_worst
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,
@@ -57,6 +62,9 @@ def optimize(
     measure: bool | None = None,
     tolerance: float | None = None,
     least_sqnr: float | None = None,
+    max_error: float | str | None = None,
+    max_drop: float | None = None,
+    metric: MetricSource | None = None,
     synthetic_calibration: bool = False,
     expect: Mapping[str, int] | None = None,
     strict: bool = False,
@@ -93,6 +101,11 @@ def optimize(
             1e-4 at fp32, and no limit at coarser precisions.
         least_sqnr: The least signal-to-noise ratio of an output, in decibels; by default that of
             :data:`infopt.verification.BUDGETS` for the precision.
+        max_error: Like ``tolerance``, or ``"25dB"`` like ``least_sqnr``; but nodes are kept in
+            float, those that do the most damage first, until it holds.
+        max_drop: How much of ``metric`` may be lost; nodes are kept in float until it holds.
+        metric: ``module:function`` or a function of two lists, the outputs and the inputs of the
+            samples, each a dictionary by name; it returns a number, higher is better.
         synthetic_calibration: Whether to calibrate on synthetic inputs where there is no data; the
             manifest says so. ``fp16`` and ``bf16`` do it in any case: they look for numbers that
             are out of range, and fix no scales.
@@ -127,6 +140,9 @@ def optimize(
     passes = _pipeline(pipeline, backend, precision, scheme, data=seen)
     sizes = _shapes(shapes)
     allowed = budget(precision, tolerance, least_sqnr)
+    wanted = limits(max_error, max_drop, metric, usual=allowed, data=data is not None)
+    if wanted is not None and not verify:
+        raise UsageError("whether --max-error or --max-drop holds takes verification")
     expected = fusions.check_expected(expect)
     data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
@@ -160,6 +176,20 @@ def optimize(
                 kept=destination.with_name(f"{destination.name}.calibration.npz"),
                 tell=on_event,
             )
+        mixed = None
+        if wanted is not None and witness is not None:
+            allowed = wanted.error
+            passes, mixed = keep_worst(
+                passes,
+                witness,
+                backend,
+                rooms.scratch,
+                wanted,
+                observe=observe,
+                options=options,
+                force=force,
+                tell=on_event,
+            )
         trace, raised = _run(passes, model, expected, observe, on_event)
         fusions.insist(raised, record.name(source))
 
@@ -184,6 +214,8 @@ def optimize(
             )
         if witness is not None and measure is not False:
             evidence["speed"] = race(witness, backend, rooms.payload, options, on_event)
+        if mixed is not None:
+            evidence["mixed"] = mixed.as_dict()
         if observe is not None:
             evidence["calibration"] = [found.as_dict() for found in observe.found]
         outcome = backend.outcome(rooms.payload)
@@ -242,6 +274,61 @@ def load(
     engine = engines.open_engine(Path(path), verify=verify)
     backend = backend_for(parse_target(engine.manifest.target))
     return backend.load(engine.path, RunOptions(threads, dict(provider_options or {})))
+
+
+def sensitivity(
+    source: object,
+    *,
+    target: str = DEFAULT_TARGET,
+    precision: str = "int8",
+    pipeline: str | Pipeline | None = None,
+    scheme: str | Mapping[str, object] | None = None,
+    shapes: Shapes = (),
+    data: DataSource | None = None,
+    metric: MetricSource | None = None,
+    synthetic_calibration: bool = False,
+    seed: int = 0,
+    threads: int | None = None,
+    example_inputs: Any = None,
+    dynamic_shapes: Mapping[str, Mapping[int, str]] | None = None,
+    task: str | None = None,
+    trust_remote_code: bool = False,
+    on_event: Listener = ignore,
+) -> Ranking:
+    """Rank the nodes of a model by the damage that each does when it alone is quantized.
+
+    Args:
+        metric: What to judge by, instead of the noise of the outputs: ``module:function`` or a
+            function of two lists, the outputs and the inputs of the samples, each a dictionary by
+            name; it returns a number, higher is better.
+        source, target, precision, pipeline, scheme, shapes, data, synthetic_calibration, seed,
+            threads, example_inputs, dynamic_shapes, task, trust_remote_code, on_event: As for
+            :func:`optimize`.
+
+    Raises:
+        ModelError: The source cannot become a valid model.
+        UsageError: Nothing is quantized, an argument is wrong, or the metric fails.
+        Interrupted: The user stopped it.
+    """
+    backend = backend_for(parse_target(target))
+    seen = data is not None or synthetic_calibration
+    passes = _pipeline(pipeline, backend, precision, scheme, data=seen)
+    wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
+    with _interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
+        on_event(Event("import", record.name(source)))
+        return analyse(
+            import_model(source, wishes),
+            backend,
+            passes,
+            Path(scratch),
+            shapes=_shapes(shapes),
+            data=list(data) if isinstance(data, Iterator) else data,
+            metric=metric,
+            synthetic=synthetic_calibration,
+            seed=seed,
+            options=RunOptions(threads=threads),
+            tell=on_event,
+        )
 
 
 def compare(

@@ -137,7 +137,7 @@ def calibrator(
     data: DataSource | None,
     synthetic: bool,
     seed: int,
-    kept: Path,
+    kept: Path | None,
     tell: Listener,
 ) -> Calibrator:
     """A calibrator on the user's data or, where the user asks for that, on made-up inputs.
