@@ -28,11 +28,11 @@ from infopt.ir import digest, files
 from infopt.measure.timing import Measurement
 from infopt.pipeline import PassRun, Pipeline
 from infopt.presets import HALVES, parse_scheme, preset
-from infopt.sensitivity.analysis import analyse
-from infopt.sensitivity.limits import limits
-from infopt.sensitivity.metric import MetricSource
-from infopt.sensitivity.ranking import Ranking
-from infopt.sensitivity.search import keep_worst
+from infopt.tuning.analysis import analyse
+from infopt.tuning.limits import limits
+from infopt.tuning.metric import MetricSource
+from infopt.tuning.ranking import Ranking
+from infopt.tuning.search import keep_worst
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import (
     NOT_MEASURED,

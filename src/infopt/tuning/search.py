@@ -17,10 +17,10 @@ from infopt.events import Event, Listener, ignore
 from infopt.evidence.bisect import first_bad
 from infopt.evidence.equivalence import Inputs, Runner, compare
 from infopt.pipeline import Observer, Pipeline
-from infopt.sensitivity.limits import Limits
-from infopt.sensitivity.metric import Outputs
-from infopt.sensitivity.plan import copy_of, plan_of
-from infopt.sensitivity.ranking import Damage, rank
+from infopt.tuning.limits import Limits
+from infopt.tuning.metric import Outputs
+from infopt.tuning.plan import copy_of, plan_of
+from infopt.tuning.ranking import Damage, rank
 from infopt.witness import Witness
 
 _ROOM = 256 << 20

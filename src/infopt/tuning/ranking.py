@@ -17,11 +17,11 @@ from infopt.events import Event, Listener, ignore
 from infopt.evidence.equivalence import Sample
 from infopt.ir import queries
 from infopt.ir.cost import flops_of_nodes
-from infopt.sensitivity.metric import Metric, Outputs
-from infopt.sensitivity.noise import Noise
-from infopt.sensitivity.plan import Plan, copy_of
-from infopt.sensitivity.segments import Parts
-from infopt.sensitivity.switches import switched
+from infopt.tuning.metric import Metric, Outputs
+from infopt.tuning.noise import Noise
+from infopt.tuning.plan import Plan, copy_of
+from infopt.tuning.segments import Parts
+from infopt.tuning.switches import switched
 
 _ROOM = 256 << 20
 """Bytes of outputs that are held for a metric; with more nodes than that, samples run again."""

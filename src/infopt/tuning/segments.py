@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from infopt.backends.base import Backend, RunOptions, Session
 from infopt.ir import queries
-from infopt.sensitivity.switches import WHICH
+from infopt.tuning.switches import WHICH
 
 MOST = 8
 """More parts leave less to run again: half a part, on average, of what need not; but nothing is
@@ -36,7 +36,7 @@ class Parts:
         """Compile the parts.
 
         Args:
-            model: What :func:`infopt.sensitivity.switches.switched` returns.
+            model: What :func:`infopt.tuning.switches.switched` returns.
             backend: Whose runtime computes it, on the processor.
             room: An empty directory.
             options: How to run.

@@ -9,7 +9,7 @@ from typing import Any
 
 from infopt.errors import UsageError
 from infopt.evidence.equivalence import Budget
-from infopt.sensitivity.metric import Metric, MetricSource, metric_of
+from infopt.tuning.metric import Metric, MetricSource, metric_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ from infopt.evidence.data import DataSource
 from infopt.evidence.shapes import Shapes
 from infopt.importers import Imported
 from infopt.pipeline import Pipeline
-from infopt.sensitivity.metric import MetricSource, metric_of
-from infopt.sensitivity.plan import plan_of
-from infopt.sensitivity.ranking import Ranking, rank
+from infopt.tuning.metric import MetricSource, metric_of
+from infopt.tuning.plan import plan_of
+from infopt.tuning.ranking import Ranking, rank
 from infopt.witness import call_witness
 
 
