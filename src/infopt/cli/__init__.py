@@ -17,7 +17,16 @@ import click
 from infopt._version import __version__
 from infopt.errors import nearest
 
-COMMANDS = ("optimize", "inspect", "compare", "bench", "passes", "targets", "doctor")
+COMMANDS = (
+    "optimize",
+    "inspect",
+    "sensitivity",
+    "compare",
+    "bench",
+    "passes",
+    "targets",
+    "doctor",
+)
 
 
 class Infopt(click.Group):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from infopt import record
 from infopt.backends.base import Backend, RunOptions, Session
 from infopt.errors import Interrupted, ModelError, UsageError
 from infopt.events import Event, Listener, ignore
@@ -58,8 +59,8 @@ class Ranking:
     """The metric in float."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON, but for infinite numbers."""
-        return dataclasses.asdict(self)
+        """Ready for JSON; infinite values become strings there."""
+        return dict(record.plain(dataclasses.asdict(self)))
 
 
 def rank(
