@@ -19,8 +19,10 @@ MOST = 8
 fused across their borders, and what passes these is copied."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Part:
+@dataclasses.dataclass
+class Part:
+    """Some neighbouring nodes of a switched model, compiled."""
+
     session: Session
     reads: tuple[str, ...]
     numbers: frozenset[int]
@@ -43,13 +45,13 @@ class Parts:
             most: So many parts at most.
         """
         self._outputs = [value.name or "" for value in model.graph.outputs]
-        self._parts = []
+        self.parts = []
         for index, (part, numbers) in enumerate(_cut(model, most)):
             place = room / str(index)
             place.mkdir()
             backend.compile(part, place)
             reads = tuple(value.name or "" for value in part.graph.inputs)
-            self._parts.append(_Part(backend.simulate(place, options), reads, numbers))
+            self.parts.append(Part(backend.simulate(place, options), reads, numbers))
         self._known: dict[str, Any] = {}
 
     def start(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -60,12 +62,12 @@ class Parts:
 
     def run(self, number: int) -> dict[str, Any]:
         """The outputs for the sample with switch ``number`` on."""
-        first = next(i for i, part in enumerate(self._parts) if number in part.numbers)
+        first = next(i for i, part in enumerate(self.parts) if number in part.numbers)
         return self._only_outputs(self._run(first, number))
 
     def _run(self, first: int, number: int) -> dict[str, Any]:
         values = {**self._known, WHICH: np.array(number)}
-        for part in self._parts[first:]:
+        for part in self.parts[first:]:
             # An input with a default need not be given.
             values.update(part.session({name: values[name] for name in part.reads if name in values}))
         return values
