@@ -40,7 +40,8 @@ class Metric:
                 "called with two lists, of outputs and of inputs, a dictionary for each sample"
             ) from error
         number = isinstance(found, (int, float, np.integer, np.floating))
-        if not number or isinstance(found, bool) or not math.isfinite(found):
+        number = number and not isinstance(found, bool)
+        if not number or not math.isfinite(found):
             shown = f"{found}" if number else f"a {type(found).__name__}"
             raise UsageError(
                 f"the metric {self.name} returned {shown}; it must return a finite number, "

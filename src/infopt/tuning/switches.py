@@ -67,7 +67,7 @@ class _Board:
         graph = old.graph
         assert graph is not None
         used = [index for index, value in enumerate(old.outputs) if is_used(value)]
-        branch = _Branch(self, old)
+        branch = _Branch(self)
         copy = branch.copy(new)
         choice = self._choice(old, number, len(used))
         for index, output in zip(used, choice.outputs, strict=True):
@@ -78,8 +78,8 @@ class _Board:
             output.name = name
             self._values[name or ""] = output
         graph.remove(old)
-        self._close(choice, branch.nodes, [copy.outputs[index] for index in used], "then")
-        self._close(choice, [old], [old.outputs[index] for index in used], "else")
+        branch.close(choice, "then", [copy.outputs[index] for index in used])
+        _Branch(self, [old]).close(choice, "else", [old.outputs[index] for index in used])
         self._nodes[_key(new)] = choice
 
     def _select_inputs(self, new: ir.Node, number: int) -> None:
@@ -88,13 +88,11 @@ class _Board:
         for index, (value, was) in enumerate(zip(new.inputs, old.inputs, strict=True)):
             if value is None or was is None or value.name == was.name:
                 continue
-            branch = _Branch(self, old)
-            then = branch.add("Identity", branch.value(value), was)
             choice = self._choice(old, number, 1)
-            other = _Branch(self, old)
-            kept = other.add("Identity", was, was)
-            self._close(choice, branch.nodes, [then], "then")
-            self._close(choice, other.nodes, [kept], "else")
+            for word, source in (("then", value), ("else", was)):
+                branch = _Branch(self)
+                result = branch.add("Identity", branch.value(source), was)
+                branch.close(choice, word, [result])
             output = choice.outputs[0]
             output.name = self._editor.fresh_name(f"{was.name}_selected")
             output.type, output.shape = was.type, None if was.shape is None else was.shape.copy()
@@ -115,20 +113,9 @@ class _Board:
         graph.insert_before(before, [equal, choice])
         return choice
 
-    def _close(
-        self, choice: ir.Node, nodes: list[ir.Node], outputs: list[ir.Value], word: str
-    ) -> None:
-        graph = ir.Graph([], outputs, nodes=nodes, name=f"{choice.name}/{word}")
-        choice.attributes[f"{word}_branch"] = ir.AttrGraph(f"{word}_branch", graph)
-
     def known(self, value: ir.Value) -> ir.Value | None:
         """What stands in the switched model for a value that the model has, too."""
         return self._values.get(value.name or "") if value.name in self._names else None
-
-    def constant(self, value: ir.Value, before: ir.Node) -> ir.Value:
-        """A constant of a form."""
-        assert value.const_value is not None
-        return self._editor.add_tensor(before, value.const_value, value.name or "constant")
 
     def fresh_name(self, base: str | None) -> str:
         """A name that no value of the switched model has."""
@@ -136,13 +123,24 @@ class _Board:
 
 
 class _Branch:
-    """Nodes of a form, copied into a branch."""
+    """Nodes of a form, and its constants, copied into a branch."""
 
-    def __init__(self, board: _Board, place: ir.Node) -> None:
-        self.nodes: list[ir.Node] = []
+    def __init__(self, board: _Board, nodes: Iterable[ir.Node] = ()) -> None:
+        self._nodes = list(nodes)
         self._board = board
-        self._place = place
+        self._constants: list[ir.Value] = []
         self._copies: dict[ir.Value, ir.Value] = {}
+
+    def close(self, choice: ir.Node, word: str, outputs: list[ir.Value]) -> None:
+        """Let this be a branch of ``choice``."""
+        graph = ir.Graph(
+            [],
+            outputs,
+            nodes=self._nodes,
+            initializers=self._constants,
+            name=f"{choice.name}/{word}",
+        )
+        choice.attributes[f"{word}_branch"] = ir.AttrGraph(f"{word}_branch", graph)
 
     def copy(self, node: ir.Node) -> ir.Node:
         """A copy of ``node``, behind copies of what only the form has."""
@@ -159,7 +157,7 @@ class _Branch:
             output.name, output.type = self._board.fresh_name(value.name), value.type
             output.shape = None if value.shape is None else value.shape.copy()
             self._copies[value] = output
-        self.nodes.append(copy)
+        self._nodes.append(copy)
         return copy
 
     def value(self, value: ir.Value) -> ir.Value:
@@ -170,7 +168,15 @@ class _Branch:
         if value not in self._copies:
             producer = value.producer()
             if producer is None:
-                self._copies[value] = self._board.constant(value, self._place)
+                copy = ir.Value(
+                    name=self._board.fresh_name(value.name),
+                    type=value.type,
+                    shape=value.shape,
+                    const_value=value.const_value,
+                )
+                # In the branch: ONNX Runtime looks for the weights of a kernel beside its node.
+                self._constants.append(copy)
+                self._copies[value] = copy
             else:
                 self.copy(producer)
         return self._copies[value]
@@ -180,7 +186,7 @@ class _Branch:
         node = ir.Node("", op_type, [value], num_outputs=1, name=self._board.fresh_name(op_type))
         output = node.outputs[0]
         output.name, output.type = self._board.fresh_name(like.name), like.type
-        self.nodes.append(node)
+        self._nodes.append(node)
         return output
 
 
