@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from infopt.api import compare as compare
     from infopt.api import load as load
     from infopt.api import optimize as optimize
+    from infopt.api import sensitivity as sensitivity
     from infopt.api import sign as sign
     from infopt.backends.base import Session as Session
     from infopt.calibrating import calibrate as calibrate
@@ -29,6 +30,7 @@ _HOMES = {
     "load": "infopt.api",
     "merge_calibrations": "infopt.calibrating",
     "optimize": "infopt.api",
+    "sensitivity": "infopt.api",
     "sign": "infopt.api",
 }
 

@@ -28,6 +28,11 @@ from infopt.recorded import OUTSIDE, Recorded, recorded
 from infopt.signatures import KeyFile
 from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
+from infopt.tuning.analysis import analyse
+from infopt.tuning.limits import limits
+from infopt.tuning.metric import MetricSource
+from infopt.tuning.ranking import Ranking
+from infopt.tuning.search import keep_worst
 from infopt.verification import (
     NOT_MEASURED,
     NOTHING_QUANTIZED,
@@ -54,6 +59,9 @@ def optimize(
     measure: bool | None = None,
     tolerance: float | None = None,
     least_sqnr: float | None = None,
+    max_error: float | str | None = None,
+    max_drop: float | None = None,
+    metric: MetricSource | None = None,
     synthetic_calibration: bool = False,
     calibration: str | os.PathLike[str] | None = None,
     expect: Mapping[str, int] | None = None,
@@ -93,6 +101,11 @@ def optimize(
             1e-4 at fp32, and no limit at coarser precisions.
         least_sqnr: The least signal-to-noise ratio of an output, in decibels; by default that of
             :data:`infopt.verification.BUDGETS` for the precision.
+        max_error: Like ``tolerance``, or ``"25dB"`` like ``least_sqnr``; but nodes are kept in
+            float, those that do the most damage first, until it holds.
+        max_drop: How much of ``metric`` may be lost; nodes are kept in float until it holds.
+        metric: ``module:function`` or a function of two lists, the outputs and the inputs of the
+            samples, each a dictionary by name; it returns a number, higher is better.
         synthetic_calibration: Whether to calibrate on synthetic inputs where there is no data; the
             manifest says so. ``fp16`` and ``bf16`` do it in any case: they look for numbers that
             are out of range, and fix no scales.
@@ -134,6 +147,9 @@ def optimize(
     )
     sizes = as_shapes(shapes)
     allowed = budget(precision, tolerance, least_sqnr)
+    wanted = limits(max_error, max_drop, metric, usual=allowed, data=data is not None)
+    if wanted is not None and not verify:
+        raise UsageError("whether --max-error or --max-drop holds takes verification")
     expected = fusions.check_expected(expect)
     data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
@@ -168,6 +184,20 @@ def optimize(
                 kept=destination.with_name(f"{destination.name}{UNFINISHED}"),
                 tell=on_event,
             )
+        mixed = None
+        if wanted is not None and witness is not None:
+            allowed = wanted.error
+            passes, mixed = keep_worst(
+                passes,
+                witness,
+                backend,
+                rooms.scratch,
+                wanted,
+                observe=observe,
+                options=options,
+                force=force,
+                tell=on_event,
+            )
         trace, raised = fusions.run(
             passes, model, expected=expected, progress=telling(passes, on_event), observe=observe
         )
@@ -199,6 +229,8 @@ def optimize(
         if built:
             reason = backend.unavailable()
             evidence["engine"] = f"built, not run: {reason}" if reason else "built for this GPU"
+        if mixed is not None:
+            evidence["mixed"] = mixed.as_dict()
         if observe is not None:
             evidence["calibration"] = observe.evidence()
         outcome = backend.outcome(rooms.payload)
@@ -274,6 +306,61 @@ def sign(path: str | os.PathLike[str], key: KeyFile) -> str:
         UnavailableError: The cryptography package is not installed.
     """
     return signatures.sign(engines.open_engine(Path(path)), key)
+
+
+def sensitivity(
+    source: object,
+    *,
+    target: str = DEFAULT_TARGET,
+    precision: str = "int8",
+    pipeline: str | Pipeline | None = None,
+    scheme: str | Mapping[str, object] | None = None,
+    shapes: Shapes = (),
+    data: DataSource | None = None,
+    metric: MetricSource | None = None,
+    synthetic_calibration: bool = False,
+    seed: int = 0,
+    threads: int | None = None,
+    example_inputs: Any = None,
+    dynamic_shapes: Mapping[str, Mapping[int, str]] | None = None,
+    task: str | None = None,
+    trust_remote_code: bool = False,
+    on_event: Listener = ignore,
+) -> Ranking:
+    """Rank the nodes of a model by the damage that each does when it alone is quantized.
+
+    Args:
+        metric: What to judge by, instead of the noise of the outputs: ``module:function`` or a
+            function of two lists, the outputs and the inputs of the samples, each a dictionary by
+            name; it returns a number, higher is better.
+        source, target, precision, pipeline, scheme, shapes, data, synthetic_calibration, seed,
+            threads, example_inputs, dynamic_shapes, task, trust_remote_code, on_event: As for
+            :func:`optimize`.
+
+    Raises:
+        ModelError: The source cannot become a valid model.
+        UsageError: Nothing is quantized, an argument is wrong, or the metric fails.
+        Interrupted: The user stopped it.
+    """
+    backend = backend_for(parse_target(target))
+    seen = data is not None or synthetic_calibration
+    passes = pipeline_for(backend, precision, pipeline, scheme, data=seen)
+    wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
+    with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
+        on_event(Event("import", record.name(source)))
+        return analyse(
+            import_model(source, wishes),
+            backend,
+            passes,
+            Path(scratch),
+            shapes=as_shapes(shapes),
+            data=list(data) if isinstance(data, Iterator) else data,
+            metric=metric,
+            synthetic=synthetic_calibration,
+            seed=seed,
+            options=RunOptions(threads=threads),
+            tell=on_event,
+        )
 
 
 def compare(

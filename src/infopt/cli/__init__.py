@@ -21,6 +21,7 @@ COMMANDS = (
     "optimize",
     "calibrate",
     "inspect",
+    "sensitivity",
     "compare",
     "bench",
     "sign",

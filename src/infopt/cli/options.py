@@ -79,6 +79,13 @@ data_option = click.option(
     "Without it, seeded synthetic inputs.",
 )
 
+metric_option = click.option(
+    "--metric",
+    metavar="MODULE:FUNC",
+    help="How good outputs are: a function of two lists, the outputs and the inputs of the samples "
+    "as dictionaries; it returns a number, higher is better.",
+)
+
 expect_option = click.option(
     "--expect",
     metavar="OPERATOR=N,…",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import ClassVar, Self
 
 import numpy as np
 import onnx_ir as ir
 
 from infopt.errors import QuantizationError, nearest
 from infopt.ir import queries
-from infopt.passes.base import Journal, Pass, Preserves
+from infopt.passes.base import Journal, Preserves
 from infopt.passes.editing import Editor
+from infopt.passes.keeping import KEPT, Keeping
 from infopt.passes.observed import NOT_OBSERVED, calibration_of, unobserved
 from infopt.passes.quantization._per_channel import request, rounded
 from infopt.passes.quantization._placement import Limits, beside_convolution, neighbours, together
@@ -28,7 +29,7 @@ from infopt.quant.spec import FLOAT_TYPES, INTEGER_LIMITS, QuantSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantizeStatic(Pass):
+class QuantizeStatic(Keeping):
     """Operators read ``DequantizeLinear(QuantizeLinear(x))`` instead of ``x``.
 
     The weights become integers with a scale for each output channel. The scales of activations
@@ -38,7 +39,8 @@ class QuantizeStatic(Pass):
     arXiv:2106.08295, explain the choices).
 
     Activations that the calibration has not seen, or in which it has seen infinities or no
-    numbers, stay as they are, and so does what reads them.
+    numbers, stay as they are, and so does what reads them. A node that ``keep`` names computes with
+    floats; what it reads is rounded all the same where that stands behind another operator.
     """
 
     name: ClassVar[str] = "quantize-static"
@@ -73,6 +75,8 @@ class QuantizeStatic(Pass):
     """Whether of a sum only the summand is quantized that its convolution does not write."""
     alike: str = ""
     """Operators, with ``+`` between them, around which all that is quantized has one scale."""
+    sums: bool = False
+    """Whether sums are quantized into which no integers flow, too."""
 
     def __post_init__(self) -> None:
         floating = [_type(word) in FLOAT_TYPES for word in (self.activations, self.weights)]
@@ -81,6 +85,10 @@ class QuantizeStatic(Pass):
                 f"{self.activations} and {self.weights} are not multiplied with each other; choose "
                 "integers, or float8e4m3fn, for both"
             )
+
+    def alone(self, name: str, names: Collection[str]) -> Self:
+        # No integers flow into a sum that stands alone.
+        return dataclasses.replace(super().alone(name, names), sums=True)
 
     def observes(self, model: ir.Model) -> Iterable[Request]:
         for found in self._sites(model.graph):
@@ -98,8 +106,13 @@ class QuantizeStatic(Pass):
             values = [v for found in sites for v in (*found.inputs, *self._output(found))]
             groups = neighbours(model.graph, self.alike.split("+"), values)
             calibration = together(calibration, groups)
+        kept = self.kept(model)
         for found in sites:
-            if found.weights is None and not _adds_integers(found, writer):
+            if found.node.name in kept:
+                journal.refuse(self.name, found.node, KEPT)
+                continue
+            sum_ = found.weights is None and not self.sums
+            if sum_ and not _adds_integers(found, writer):
                 continue  # a sum of numbers stays one
             known = self._known(found, calibration, writer)
             if isinstance(known, str):

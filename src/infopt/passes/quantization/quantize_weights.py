@@ -12,8 +12,9 @@ import onnx_ir as ir
 
 from infopt.errors import QuantizationError, nearest
 from infopt.ir import queries
-from infopt.passes.base import Journal, Pass, Preserves
+from infopt.passes.base import Journal, Preserves
 from infopt.passes.editing import Editor
+from infopt.passes.keeping import KEPT, Keeping
 from infopt.passes.matching import produced_by
 from infopt.passes.observed import NOT_OBSERVED, calibration_of, unobserved
 from infopt.passes.quantization import _channels
@@ -55,7 +56,7 @@ class _Observed:
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantizeWeights(Pass):
+class QuantizeWeights(Keeping):
     """Products read ``DequantizeLinear<axis, block_size>(integers, scales, zero points)``.
 
     Each ``block`` inputs of an output channel share a scale. ``algorithm`` says how weights are
@@ -142,13 +143,17 @@ class QuantizeWeights(Pass):
     def _groups(self, model: ir.Model, journal: Journal | None = None) -> list[list[Site]]:
         """The layers to quantize, those of one input together; near misses go to the journal."""
         groups: dict[tuple[ir.Value, int], list[Site]] = {}
+        # What is observed does not depend on what is kept: a search does not observe again.
+        kept = frozenset() if journal is None else self.kept(model)
         for node in list(queries.nodes(model)):
             if not queries.is_standard(node, *_OPERATORS):
                 continue
             if produced_by(node.inputs[1], "DequantizeLinear") is not None:
                 continue
             found = self._site(node)
-            if isinstance(found, Site):
+            if isinstance(found, Site) and journal is not None and node.name in kept:
+                journal.refuse(self.name, node, KEPT)
+            elif isinstance(found, Site):
                 groups.setdefault((found.inputs[0], id(node.graph)), []).append(found)
             elif found is not None and journal is not None:
                 journal.refuse(self.name, node, found)
