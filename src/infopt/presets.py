@@ -44,9 +44,9 @@ from infopt.pipeline import Pipeline, Repeat, Step, convert
 HALVES = ("fp16", "bf16")
 """Precisions of 16 bits: what is observed of a model shows where it leaves their range, for which
 made-up inputs do, too."""
-PRECISIONS = ("fp32", *HALVES, "int8", "int4")
-"""The precisions that can be asked for; fp32 leaves every type as the model has it, int4 stores
-the weights of linear layers in 4 bits."""
+PRECISIONS = ("fp32", *HALVES, "int8", "fp8", "int4")
+"""The precisions that can be asked for; fp32 leaves every type as the model has it, fp8
+is float8 of E4M3, int4 stores the weights of linear layers in 4 bits."""
 
 
 def preset(
