@@ -75,7 +75,7 @@ def _lite(room: Path) -> tuple[Path, Inputs]:
 def _minilm(room: Path) -> tuple[Path, Inputs]:
     rng = np.random.default_rng(0)
     return models.minilm_exported(room), [
-        models.ZOO[0].feeds(2, size, rng) for size in (32, 16, 24, 8, 20)
+        models.ZOO[0].feeds(2, size, rng) for size in (128, 96, 64, 48, 20)
     ]
 
 
@@ -88,7 +88,7 @@ SUBJECTS = (
         (28, 21),
     ),
     Subject(
-        "vit", functools.partial(_cell, "vit-dynamo-sdpa-plain"), {"Gemm": 8}, {"Gemm": 8}, (31, 28)
+        "vit", functools.partial(_cell, "vit-dynamo-sdpa-plain"), {"Gemm": 8}, {"Gemm": 8}, (36, 28)
     ),
     Subject(
         "resnet",
@@ -104,7 +104,7 @@ SUBJECTS = (
         {"Add": 9, "Conv": 32, "Gemm": 1},
         (10, 11.5),
     ),
-    Subject("minilm", _minilm, {"Gemm": 25}, {"Gemm": 25}, (15.5, 19.5)),
+    Subject("minilm", _minilm, {"Gemm": 25}, {"Gemm": 25}, (9, 19.5)),
 )
 
 

@@ -108,6 +108,14 @@ _REFUSED: Mapping[tuple[str, str], str] = {
         "ONNX Runtime has no bfloat16 kernels for processors, save for moving numbers about, and "
         f"does not load such a model; {_INSTEAD}"
     ),
+    (_CPU, "fp8"): (
+        "ONNX Runtime multiplies no floating-point numbers of 8 bits; choose int8 there, or a target "
+        "of TensorRT"
+    ),
+    (_CUDA, "fp8"): (
+        "ONNX Runtime multiplies no floating-point numbers of 8 bits; choose fp16 there, or a target "
+        "of TensorRT"
+    ),
     (_CUDA, "int8"): (
         "ONNX Runtime has no integer convolutions or products for CUDA and would run this model "
         "slower than at fp32; choose fp32 there, or the target onnxruntime:cpu"

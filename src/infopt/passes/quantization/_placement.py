@@ -30,8 +30,9 @@ class Limits:
 
     def why_not(self, found: Site) -> str | None:
         """Why integers do not pay for an operator with weights; ``None`` if they do."""
-        shape = queries.static_shape(found.node.inputs[1])
-        assert shape is not None
+        tensor = queries.constant_tensor(found.node.inputs[1])
+        assert tensor is not None
+        shape = tensor.shape.numpy()
         if found.node.op_type != "Conv":
             return None if self.vectors or not _of_vectors(found, shape) else "it is of a vector"
         if queries.attribute(found.node, "group", 1) > 1:
