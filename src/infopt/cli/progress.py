@@ -26,7 +26,10 @@ _VERBS = {
     "measure": ("Measuring", "Measured"),
     "write": ("Writing", "Wrote"),
 }
-_MANY_STEPS = {"pass": "pass run", "calibrate": "sample", "bisect": "attempt"} | {
+_MANY_STEPS = {
+    "pass": "pass run",
+    "calibrate": "sample",
+    "bisect": "attempt",
     "rank": "run",
     "keep": "engine",
 }
