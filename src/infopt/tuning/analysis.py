@@ -7,7 +7,7 @@ from pathlib import Path
 from infopt.backends.base import Backend, RunOptions
 from infopt.calibration import calibrator
 from infopt.errors import UsageError
-from infopt.events import Event, Listener
+from infopt.events import Listener
 from infopt.evidence.data import DataSource
 from infopt.evidence.shapes import Shapes
 from infopt.importers import Imported
@@ -52,8 +52,7 @@ def analyse(
             kept=None,
             tell=tell,
         )
-    tell(Event("pass", f"{plan.start:,} steps in front of the quantization"))
-    plan.prepare(model, observe)
+    plan.prepare(model, observe, tell)
     return rank(
         plan, model, backend, witness.samples, scratch, metric=judge, options=options, tell=tell
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from infopt.errors import UsageError
+from infopt.events import Event, Listener, ignore
 from infopt.ir import queries
 from infopt.passes.base import Pass, Preserves
 from infopt.passes.keeping import Keeping
@@ -27,9 +28,16 @@ class Plan:
     stop: int
     """One past the last; what follows is legalization."""
 
-    def prepare(self, model: ir.Model, observe: Observer | None) -> None:
+    def prepare(
+        self, model: ir.Model, observe: Observer | None, tell: Listener = ignore
+    ) -> None:
         """Run everything in front, in place: ``model`` is then what will be quantized."""
-        self.pipeline.run(model, steps=slice(0, self.start), observe=observe)
+        self.pipeline.run(
+            model,
+            steps=slice(0, self.start),
+            progress=lambda a_pass: tell(Event("pass", str(a_pass))),
+            observe=observe,
+        )
 
     def quantize(self, model: ir.Model) -> tuple[str, ...]:
         """Quantize a prepared model, in place.

@@ -77,7 +77,7 @@ def rank(
     """Measure what each node does alone, and order them by it.
 
     One model is compiled, in which each node has a switch, and cut into parts; a part runs again
-    only where something in front of it, or in it, has changed.
+    only where something in front of it, or in it, has changed, and without switches if it can.
 
     Args:
         plan: How the model is to be quantized.
@@ -108,7 +108,7 @@ def rank(
         together.mkdir()
         backend.compile(whole, together)
         work = _Work(
-            Parts(board, backend, parts, options),
+            Parts(board, model, backend, parts, options),
             backend.simulate(together, options),
             samples,
             len(names),

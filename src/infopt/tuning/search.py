@@ -104,7 +104,7 @@ def keep_worst(
     """
     plan = plan_of(pipeline)
     model = witness.model()
-    plan.prepare(model, observe)
+    plan.prepare(model, observe, tell)
     whole = copy_of(model)
     names: Sequence[str] = plan.quantize(whole)
     del whole

@@ -1,8 +1,9 @@
-"""A model in parts: where nothing has changed in front of a part, it need not run again."""
+"""A model in parts: only the part in which a switch stands, and those behind it, run again."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class Part:
     """Some neighbouring nodes of a switched model, compiled."""
 
     session: Session
+    plain: Session
+    """The same without switches, as fast as the runtime makes it."""
     reads: tuple[str, ...]
     numbers: frozenset[int]
     """The switches that stand in it."""
@@ -33,12 +36,19 @@ class Parts:
     """A switched model, ready to run: what no switch has changed is computed once a sample."""
 
     def __init__(
-        self, model: ir.Model, backend: Backend, room: Path, options: RunOptions, most: int = MOST
+        self,
+        board: ir.Model,
+        model: ir.Model,
+        backend: Backend,
+        room: Path,
+        options: RunOptions,
+        most: int = MOST,
     ) -> None:
         """Compile the parts.
 
         Args:
-            model: What :func:`infopt.tuning.switches.switched` returns.
+            board: What :func:`infopt.tuning.switches.switched` made of ``model``.
+            model: The model without switches.
             backend: Whose runtime computes it, on the processor.
             room: An empty directory.
             options: How to run.
@@ -46,12 +56,14 @@ class Parts:
         """
         self._outputs = [value.name or "" for value in model.graph.outputs]
         self.parts = []
-        for index, (part, numbers) in enumerate(_cut(model, most)):
-            place = room / str(index)
-            place.mkdir()
-            backend.compile(part, place)
-            reads = tuple(value.name or "" for value in part.graph.inputs)
-            self.parts.append(Part(backend.simulate(place, options), reads, numbers))
+        for index, (inputs, outputs, numbers) in enumerate(_cut(board, most)):
+            sessions = []
+            for whole, names in ((board, inputs), (model, [n for n in inputs if n != WHICH])):
+                place = room / f"{index}-{len(sessions)}"
+                place.mkdir()
+                backend.compile(_part(whole, names, outputs), place)
+                sessions.append(backend.simulate(place, options))
+            self.parts.append(Part(*sessions, tuple(inputs), numbers))
         self._known: dict[str, Any] = {}
 
     def start(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -68,34 +80,39 @@ class Parts:
     def _run(self, first: int, number: int) -> dict[str, Any]:
         values = {**self._known, WHICH: np.array(number)}
         for part in self.parts[first:]:
+            on = number in part.numbers
             # An input with a default need not be given.
-            values.update(part.session({name: values[name] for name in part.reads if name in values}))
+            read = {n: values[n] for n in part.reads if n in values and (on or n != WHICH)}
+            values.update((part.session if on else part.plain)(read))
         return values
 
     def _only_outputs(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: values[name] for name in self._outputs}
 
 
-def _cut(model: ir.Model, most: int) -> Iterator[tuple[ir.Model, frozenset[int]]]:
-    """The parts in order, each a model of its own, with the switches that stand in them."""
+def _cut(model: ir.Model, most: int) -> Iterator[tuple[list[str], list[str], frozenset[int]]]:
+    """What each part reads and returns, in order, and the switches that stand in it."""
     nodes = list(model.graph)
     borders = [0, *_borders(nodes, most), len(nodes)]
     returned = set(model.graph.outputs)
-    for start, stop in zip(borders, borders[1:], strict=False):
+    for start, stop in itertools.pairwise(borders):
         inside = nodes[start:stop]
-        made = {value for node in inside for value in node.outputs}
+        made = dict.fromkeys(value for node in inside for value in node.outputs)
         later = {value for node in nodes[stop:] for value in reads(node)}
         read = dict.fromkeys(value for node in inside for value in reads(node))
-        inputs = [value for value in read if value not in made and not _is_constant(value)]
-        outputs = [value for value in made if value in later or value in returned]
+        inputs = [v.name or "" for v in read if v not in made and not _is_constant(v)]
+        outputs = [v.name or "" for v in made if v in later or v in returned]
         if outputs:
-            outputs.sort(key=lambda value: value.name or "")
-            graph = ir.convenience.extract(model.graph, inputs, outputs)
-            for value in graph.inputs:
-                value.shape = _without_names(value.shape)
-            part = ir.Model(graph, ir_version=model.ir_version)
-            graph.opset_imports.update(model.opset_imports)
-            yield part, frozenset(number for node in inside for number in _numbers(node))
+            numbers = frozenset(number for node in inside for number in _numbers(node))
+            yield inputs, outputs, numbers
+
+
+def _part(model: ir.Model, inputs: list[str], outputs: list[str]) -> ir.Model:
+    graph = ir.convenience.extract(model.graph, inputs, outputs)
+    for value in graph.inputs:
+        value.shape = _without_names(value.shape)
+    graph.opset_imports.update(model.opset_imports)
+    return ir.Model(graph, ir_version=model.ir_version)
 
 
 def _borders(nodes: list[ir.Node], most: int) -> list[int]:

@@ -121,7 +121,7 @@ def test_the_model_itself_is_left_as_it_was() -> None:
 def test_parts_compute_the_same(name: str, most: int, tmp_path: Path) -> None:
     plan, model, names = _prepared(name)
     board = switched(model, (plan.alone(model, node) for node in names))
-    parts = Parts(board, BACKEND, tmp_path, RunOptions(optimize=False), most)
+    parts = Parts(board, model, BACKEND, tmp_path, RunOptions(optimize=False), most)
     outputs = [value.name or "" for value in model.graph.outputs]
     for seed in (3, 4):  # what was computed for one sample is not there for the next
         inputs: dict[str, Array] = feeds(model, seed)
@@ -136,14 +136,15 @@ def test_parts_compute_the_same(name: str, most: int, tmp_path: Path) -> None:
 def test_what_stands_in_front_does_not_run_again(tmp_path: Path) -> None:
     plan, model, names = _prepared("convolutions")
     board = switched(model, (plan.alone(model, node) for node in names))
-    parts = Parts(board, BACKEND, tmp_path, RunOptions(optimize=False), 3)
+    parts = Parts(board, model, BACKEND, tmp_path, RunOptions(optimize=False), 3)
     assert len(parts.parts) == 3
     parts.start(feeds(model, 1))
     calls: list[int] = []
     for index, part in enumerate(parts.parts):
         part.session = _counted(part.session, calls, index)  # type: ignore[assignment]
+        part.plain = _counted(part.plain, calls, -index)  # type: ignore[assignment]
     parts.run(1)
-    assert calls == [0, 1, 2]
+    assert calls == [0, -1, -2]
     calls.clear()
     parts.run(len(names))
     assert calls == [2]
