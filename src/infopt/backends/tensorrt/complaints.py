@@ -57,7 +57,7 @@ def _reason(complaint: Mapping[str, str]) -> str:
     for pattern, advice in _KNOWN:
         if pattern.search(text):
             return advice
-    if complaint["code"] == "UNSUPPORTED_NODE" and complaint["operator"]:
+    if complaint["code"] == "UNSUPPORTED_NODE" and text == "false":  # the whole assertion
         return _NO_OPERATOR
     said = _QUOTED.search(text) or _AFTER.search(text)  # it speaks in assertions
     return said[1] if said else text or complaint["code"].replace("_", " ").lower()
