@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from infopt.backends.base import Backend, Outcome, RunOptions, Session
-from infopt.backends.tensorrt import builder, choices, complaints, cuda, plan, runtime, simulation
+from infopt.backends.tensorrt import builder, complaints, cuda, plan, policies, runtime, simulation
 from infopt.backends.tensorrt import timings as timings_
 from infopt.backends.tensorrt.options import BuildOptions
 from infopt.backends.tensorrt.profiles import profile
@@ -35,7 +35,7 @@ class TensorRtBackend(Backend):
     bounded: ClassVar[bool] = True
 
     def precision(self, name: str, *, data: bool = False) -> tuple[Step, ...]:
-        return choices.precision(self.target, name, data=data)
+        return policies.precision(self.target, name, data=data)
 
     def legalization(self) -> tuple[Pass, ...]:
         # The parser knows every operator that raising makes. Of what it lacks, ONNX defines next to

@@ -61,6 +61,9 @@ _INT4 = QuantizeWeights(
     whole_blocks=True,
 )
 
+_FLOAT8_FROM = 89
+"""The compute capability (8.9, Ada) from which on there are products of 8-bit floats."""
+
 _POLICIES: Mapping[str, tuple[Step, ...]] = {
     "fp32": (),
     # Calibration shows where numbers are out of range.
@@ -95,6 +98,12 @@ def precision(target: Target, name: str, *, data: bool) -> tuple[Step, ...]:
     Raises:
         UsageError: The target does not run it.
     """
+    old = [word for word in target.capabilities if int(word.removeprefix("sm")) < _FLOAT8_FROM]
+    if name == "fp8" and old:
+        raise UsageError(
+            f"precision fp8 is not for {target.name}: GPUs multiply 8-bit floats from sm89 on; "
+            f"leave out {'+'.join(old)}, or choose int8 or fp16"
+        )
     found = _WITH[name] if data and name in _WITH else _POLICIES.get(name)
     if found is None:
         known = ", ".join(_POLICIES)
