@@ -19,13 +19,13 @@ from infopt.errors import UsageError
 from infopt.importers import import_model
 from infopt.pipeline import Pipeline
 from infopt.presets import cleanup, raising, tidying
-from infopt.target import TARGETS
+from infopt.target import parse_target
 from tests.support.calibrating import observe_on
 from tests.support.models import Array, check, run
 from tests.support.placement import quantized, violations
 from tests.support.tensorrt import built, needs_tensorrt
 
-TARGET = dataclasses.replace(TARGETS["onnxruntime:cuda"], name="tensorrt:cuda", runtime="tensorrt")
+TARGET = parse_target("tensorrt-rtx:sm89")
 Inputs = Sequence[Mapping[str, Array]]
 
 
@@ -172,6 +172,12 @@ def test_what_it_cannot_run_is_refused() -> None:
         UsageError, match=r"int2 is not for tensorrt:cuda.*choose one of fp32, fp16"
     ):
         precision(TARGET, "int2", data=True)
+
+
+def test_floats_of_8_bits_take_a_gpu_that_has_them() -> None:
+    with pytest.raises(UsageError, match=r"from sm89 on; leave out sm80\+sm86, or choose int8"):
+        precision(parse_target("tensorrt-rtx:sm80+sm86+sm89"), "fp8", data=True)
+    assert precision(parse_target("tensorrt-rtx"), "fp8", data=True)
 
 
 def test_data_changes_what_can_do_without() -> None:
