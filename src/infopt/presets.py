@@ -47,8 +47,8 @@ made-up inputs do, too."""
 INTEGERS = ("int8", "int8-dynamic", "int4")
 """Precisions that quantize the weights of some operators, and leave the others as they are."""
 PRECISIONS = ("fp32", *HALVES, "fp8", *INTEGERS)
-"""The precisions that can be asked for; fp32 leaves every type as the model has it, fp8 is float8 of
-E4M3, int8-dynamic finds the ranges of activations as it runs, int4 stores the weights of linear
+"""The precisions that can be asked for; fp32 leaves every type as the model has it, fp8 is float8
+of E4M3, int8-dynamic finds the ranges of activations as it runs, int4 stores the weights of linear
 layers in 4 bits."""
 
 

@@ -109,12 +109,12 @@ _REFUSED: Mapping[tuple[str, str], str] = {
         f"does not load such a model; {_INSTEAD}"
     ),
     (_CPU, "fp8"): (
-        "ONNX Runtime multiplies no floating-point numbers of 8 bits; choose int8 there, or a target "
-        "of TensorRT"
+        "ONNX Runtime multiplies no floating-point numbers of 8 bits; choose int8 there, or a "
+        "target of TensorRT"
     ),
     (_CUDA, "fp8"): (
-        "ONNX Runtime multiplies no floating-point numbers of 8 bits; choose fp16 there, or a target "
-        "of TensorRT"
+        "ONNX Runtime multiplies no floating-point numbers of 8 bits; choose fp16 there, or a "
+        "target of TensorRT"
     ),
     (_CUDA, "int8"): (
         "ONNX Runtime has no integer convolutions or products for CUDA and would run this model "

@@ -169,7 +169,7 @@ def test_tensorrt_builds_it(case: Case, name: str) -> None:
 
 def test_what_it_cannot_run_is_refused() -> None:
     with pytest.raises(
-        UsageError, match=r"int2 is not for tensorrt:cuda.*choose one of fp32, fp16"
+        UsageError, match=r"int2 is not for tensorrt-rtx:sm89.*choose one of fp32, fp16"
     ):
         precision(TARGET, "int2", data=True)
 
