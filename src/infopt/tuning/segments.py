@@ -74,7 +74,9 @@ class Parts:
 
     def run(self, number: int) -> dict[str, Any]:
         """The outputs for the sample with switch ``number`` on."""
-        first = next(i for i, part in enumerate(self.parts) if number in part.numbers)
+        # A form that changes nothing has no switch.
+        having = (i for i, part in enumerate(self.parts) if number in part.numbers)
+        first = next(having, len(self.parts))
         return self._only_outputs(self._run(first, number))
 
     def _run(self, first: int, number: int) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def _borders(nodes: list[ir.Node], most: int) -> list[int]:
         choices = [
             (sum(made[value] < at <= use for value, use in last.items()), at)
             for at in range(low, places[middle] + 1)
-            if all(_is_tensor(v) for v, use in last.items() if made[v] < at <= use)
+            if all(_may_pass(v) for v, use in last.items() if made[v] < at <= use)
         ]
         if choices and min(choices)[1] > (found[-1] if found else 0):
             found.append(min(choices)[1])
@@ -166,8 +168,11 @@ def _is_constant(value: ir.Value) -> bool:
     return value.is_initializer() and not value.is_graph_input()
 
 
-def _is_tensor(value: ir.Value) -> bool:
-    return isinstance(value.type, ir.TensorType) and value.shape is not None
+def _may_pass(value: ir.Value) -> bool:
+    """Whether a border may be where ``value`` is still needed: what a switch asks stays with it."""
+    producer = value.producer()
+    switch = producer is not None and any(_number(producer))
+    return not switch and isinstance(value.type, ir.TensorType) and value.shape is not None
 
 
 def _without_names(shape: ir.Shape | None) -> ir.Shape | None:
