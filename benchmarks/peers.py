@@ -45,7 +45,8 @@ second). *Speed* is the median call of the fastest
 peer over that of infopt, with the 95 % interval of a bootstrap; the columns behind it give the same
 for each peer ("–": it refuses the model, or its result does not run). *Error* is the largest
 `max|a-b| / max|b|` of the outputs, against the original with ONNX Runtime's optimizations off.
-Rows with a star were taken again on their own, for longer (`--only MODEL --again`), after a run of all.
+Rows with a star were taken again on their own, for longer (`--only MODEL --again`), after a run of
+all models.
 The goals are {LOWEST_SPEED} in every row and {MEAN_SPEED} in the geometric mean."""
 
 
