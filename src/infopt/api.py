@@ -330,12 +330,24 @@ def sensitivity(
     """Rank the nodes of a model by the damage that each does when it alone is quantized.
 
     Args:
+        source: As for :func:`optimize`, and so are the others that are not told here.
+        target: What it is quantized for.
+        precision: The precision to rank for.
+        pipeline: The passes to run instead of the preset for both.
+        scheme: Options of its quantizing passes.
+        shapes: Sizes, or ranges of sizes.
+        data: Real inputs, to calibrate and to rank on.
         metric: What to judge by, instead of the noise of the outputs: ``module:function`` or a
             function of two lists, the outputs and the inputs of the samples, each a dictionary by
             name; it returns a number, higher is better.
-        source, target, precision, pipeline, scheme, shapes, data, synthetic_calibration, seed,
-            threads, example_inputs, dynamic_shapes, task, trust_remote_code, on_event: As for
-            :func:`optimize`.
+        synthetic_calibration: Whether to do without ``data``.
+        seed: Of synthetic inputs.
+        threads: Threads of one operator.
+        example_inputs: For a torch module: arguments of one call.
+        dynamic_shapes: For a torch module: input name → {axis: name of the dimension}.
+        task: For Hugging Face: what the model does.
+        trust_remote_code: Whether code in a Hugging Face directory may be run.
+        on_event: Told of every step.
 
     Raises:
         ModelError: The source cannot become a valid model.

@@ -30,7 +30,9 @@ def test_the_table(infopt: Run, model: Path, data: Path) -> None:
     assert lines[0] == "Damage  2 nodes, the worst first"
     assert re.match(r" +node +operator +SQNR +weights +FLOPs$", lines[1])
     assert re.match(r"1  dense\d +MatMul +\d+\.\d dB +[\d.]+% +[\d.]+%$", lines[2])
-    assert re.match(r"  each node quantized alone, on 3 samples; all together \d+\.\d dB$", lines[4])
+    assert re.match(
+        r"  each node quantized alone, on 3 samples; all together \d+\.\d dB$", lines[4]
+    )
     assert max(map(len, lines)) <= 80
     verbs = [line.split()[0] for line in result.stderr.splitlines() if line]
     assert verbs == ["Imported", "Optimized", "Calibrated", "Compiled", "Ranked"]
@@ -95,8 +97,18 @@ def test_metrics_that_do_not_work(
     name = ("--metric", f"{metric}:{function}")
     for command in (
         ("sensitivity", model, "--data", data),
-        ("optimize", model, "-o", tmp_path / "e", "--data", data)
-        + ("--precision", "int8", "--max-drop", "0.1"),
+        (
+            "optimize",
+            model,
+            "-o",
+            tmp_path / "e",
+            "--data",
+            data,
+            "--precision",
+            "int8",
+            "--max-drop",
+            "0.1",
+        ),
     ):
         result = infopt(*command, *name)
         assert result.exit_code == 2
@@ -132,9 +144,7 @@ def test_nodes_are_kept_by_name(infopt: Run, model: Path, data: Path, tmp_path: 
     assert "1 of 1 quantized product run on integers" in result.stdout
 
 
-def test_the_report_of_a_mixed_precision(
-    infopt: Run, data: Path, tmp_path: Path
-) -> None:
+def test_the_report_of_a_mixed_precision(infopt: Run, data: Path, tmp_path: Path) -> None:
     onnx.save(perceptron(scale=3.0, hidden=64), tmp_path / "m.onnx")
     common = ("--data", data, "--precision", "int8", "--no-bench")
     command = ("optimize", tmp_path / "m.onnx", "-o", tmp_path / "e", *common)
@@ -144,7 +154,8 @@ def test_the_report_of_a_mixed_precision(
     assert result.exit_code == 0, result.stderr
     report = result.stdout
     assert re.search(
-        rf"  {wanted:.4g}\d* dB: held with 1 of 2 nodes in float \(\d+ dB with none\), 3 engines", report
+        rf"  {wanted:.4g}\d* dB: held with 1 of 2 nodes in float \(\d+ dB with none\), 3 engines",
+        report,
     )
     assert re.search(r"  dense\d +MatMul +\d+ dB", report)
     assert "quantize-static{keep=…,operators=" in report

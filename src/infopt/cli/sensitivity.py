@@ -145,8 +145,7 @@ def view(ranking: Ranking, top: int) -> RenderableType:
     together = f"all together {decibels(ranking.together.sqnr_db)}"
     if ranking.metric is not None and ranking.together.drop is not None:
         together += (
-            f"; {ranking.metric} {ranking.original:.4g} in float, "
-            f"{ranking.together.drop:.3g} lost"
+            f"; {ranking.metric} {ranking.original:.4g} in float, {ranking.together.drop:.3g} lost"
         )
     rest = len(ranking.nodes) - top
     notes = [f"each node quantized alone, on {count(len(ranking.samples), 'sample')}; {together}"]

@@ -77,9 +77,7 @@ def limits(
     if max_error is None and max_drop is None:
         return None
     asked = Budget(math.inf) if max_error is None else _error(max_error)
-    both = Budget(
-        min(asked.tolerance, usual.tolerance), max(asked.least_sqnr, usual.least_sqnr)
-    )
+    both = Budget(min(asked.tolerance, usual.tolerance), max(asked.least_sqnr, usual.least_sqnr))
     return Limits(both, max_drop, metric_of(metric))
 
 

@@ -28,9 +28,7 @@ class Plan:
     stop: int
     """One past the last; what follows is legalization."""
 
-    def prepare(
-        self, model: ir.Model, observe: Observer | None, tell: Listener = ignore
-    ) -> None:
+    def prepare(self, model: ir.Model, observe: Observer | None, tell: Listener = ignore) -> None:
         """Run everything in front, in place: ``model`` is then what will be quantized."""
         self.pipeline.run(
             model,

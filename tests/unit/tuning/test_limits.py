@@ -35,7 +35,9 @@ def test_a_relative_error_or_decibels() -> None:
     assert limits(None, None, None, usual=USUAL, data=True) is None
 
 
-@pytest.mark.parametrize("wrong", ["", "much", "-0.1", -1.0, math.nan, math.inf, "dB", "1..2", "--1"])
+@pytest.mark.parametrize(
+    "wrong", ["", "much", "-0.1", -1.0, math.nan, math.inf, "dB", "1..2", "--1"]
+)
 def test_errors_that_are_no_bound(wrong: float | str) -> None:
     with pytest.raises(UsageError, match="is no bound; write a relative error"):
         _of(wrong)
@@ -79,7 +81,7 @@ def test_a_metric_from_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     metric = metric_of("my_metric:score")
     assert metric is not None
     assert (metric.name, metric([{"y": 2}], [{}])) == ("my_metric:score", 3.0)
-    with pytest.raises(DataError, match="metric 'my_metric:scor'.*did you mean 'score'"):
+    with pytest.raises(DataError, match=r"metric 'my_metric:scor'.*did you mean 'score'"):
         metric_of("my_metric:scor")
     with pytest.raises(DataError, match="metric 'no_such:f': module 'no_such' cannot be imported"):
         metric_of("no_such:f")

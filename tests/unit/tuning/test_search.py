@@ -43,7 +43,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arrays["w3"][0] *= 40
     text = "\n".join(lines)
     proto = onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["" : 21]> g (float[n,16] x) => (float[n,16] y) {{ {text} }}'
+        '<ir_version: 10, opset_import: ["" : 21]> '
+        f"g (float[n,16] x) => (float[n,16] y) {{ {text} }}"
     )
     for key, array in arrays.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array.astype("f"), key))
@@ -83,9 +84,7 @@ def test_the_worst_stay_in_float_until_it_holds(network: Path, tmp_path: Path) -
     plain = _optimize(network, tmp_path / "plain")
     wanted = _error(plain) + 3
     events: list[Event] = []
-    engine = _optimize(
-        network, tmp_path / "e", max_error=f"{wanted}dB", on_event=events.append
-    )
+    engine = _optimize(network, tmp_path / "e", max_error=f"{wanted}dB", on_event=events.append)
     mixed = engine.manifest.evidence["mixed"]
     assert _error(engine) >= wanted
     assert engine.manifest.evidence["equivalence"]["least_sqnr"] == pytest.approx(wanted)
