@@ -85,13 +85,13 @@ def command(
     in float: by name with --scheme keep=NAME+NAME of optimize, or as many as it takes with its
     --max-error or --max-drop.
     """
-    from infopt import api
+    from infopt import ranking as ranks
     from infopt.cli.progress import Progress
 
     if output is not None and not Path(output).resolve().parent.is_dir():
         raise click.UsageError(f"there is no folder {Path(output).parent} for --output")
     with Progress(quiet=quiet) as progress:
-        ranking = api.sensitivity(
+        ranking = ranks.sensitivity(
             model,
             target=target,
             precision=precision,
