@@ -32,6 +32,8 @@ bench: .venv/ready  ## the figures in docs/benchmarks
 	$(BIN)/python -m benchmarks.observers
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.precision
+	$(BIN)/python -m benchmarks.weights
+	$(BIN)/python -m benchmarks.builds
 	$(BIN)/python -m benchmarks.coverage
 
 .venv/ready: pyproject.toml constraints.txt tests/models.txt

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from infopt.api import compare as compare
     from infopt.api import load as load
     from infopt.api import optimize as optimize
+    from infopt.api import sign as sign
     from infopt.backends.base import Session as Session
     from infopt.calibrating import calibrate as calibrate
     from infopt.calibrating import merge_calibrations as merge_calibrations
     from infopt.engine import Engine as Engine
     from infopt.errors import InfoptError as InfoptError
+    from infopt.ranking import sensitivity as sensitivity
 
 _HOMES = {
     "Engine": "infopt.engine",
@@ -28,6 +30,8 @@ _HOMES = {
     "load": "infopt.api",
     "merge_calibrations": "infopt.calibrating",
     "optimize": "infopt.api",
+    "sensitivity": "infopt.ranking",
+    "sign": "infopt.api",
 }
 
 __all__ = ["__version__", *_HOMES]

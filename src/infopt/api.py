@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from infopt import engine as engines
-from infopt import fusions, record
+from infopt import fusions, record, signatures
 from infopt.backends import backend_for
 from infopt.backends.base import RunOptions, Session
 from infopt.calibration import UNFINISHED, Calibrator, calibrator
@@ -18,14 +18,19 @@ from infopt.errors import UsageError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Equivalence
+from infopt.evidence.extents import extents_of
 from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
 from infopt.importers import ImportOptions, import_model
 from infopt.pipeline import Pipeline, telling
 from infopt.presets import HALVES, INTEGERS, pipeline_for
 from infopt.recorded import OUTSIDE, Recorded, recorded
+from infopt.signatures import KeyFile
 from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
+from infopt.tuning.limits import limits
+from infopt.tuning.metric import MetricSource
+from infopt.tuning.search import keep_worst
 from infopt.verification import (
     NOT_MEASURED,
     NOTHING_QUANTIZED,
@@ -52,6 +57,9 @@ def optimize(
     measure: bool | None = None,
     tolerance: float | None = None,
     least_sqnr: float | None = None,
+    max_error: float | str | None = None,
+    max_drop: float | None = None,
+    metric: MetricSource | None = None,
     synthetic_calibration: bool = False,
     calibration: str | os.PathLike[str] | None = None,
     expect: Mapping[str, int] | None = None,
@@ -73,13 +81,15 @@ def optimize(
             object: ``torch.nn.Module``, ``ExportedProgram``, ``onnx.ModelProto``,
             ``onnx_ir.Model``.
         output: The directory to write; by default the source's name with ``.engine``, here.
-        target: What to compile for, one of :data:`infopt.target.TARGETS`.
+        target: What to compile for, one of :data:`infopt.target.TARGETS`; for certain GPUs,
+            ``tensorrt-rtx:sm86+sm89``.
         precision: One of :data:`infopt.presets.PRECISIONS`; ``fp32`` leaves every type as it is.
         pipeline: The passes to run, as text or as a :class:`Pipeline`; by default the preset
             for the target and the precision.
         scheme: How to quantize, where the preset's way is not the one wanted: options of its
             quantizing passes, ``"block=128,algorithm=awq"`` or ``{"block": 128}``.
-        shapes: Sizes, or ranges of sizes, at which to compare and measure.
+        shapes: Sizes, or ranges of sizes, at which to compare and measure. For TensorRT an engine
+            is built for these sizes only.
         data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
             them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
             compare and measure on are synthetic, and a precision that calibrates is refused.
@@ -89,6 +99,11 @@ def optimize(
             1e-4 at fp32, and no limit at coarser precisions.
         least_sqnr: The least signal-to-noise ratio of an output, in decibels; by default that of
             :data:`infopt.verification.BUDGETS` for the precision.
+        max_error: Like ``tolerance``, or ``"25dB"`` like ``least_sqnr``; but nodes are kept in
+            float, those that do the most damage first, until it holds.
+        max_drop: How much of ``metric`` may be lost; nodes are kept in float until it holds.
+        metric: ``module:function`` or a function of two lists, the outputs and the inputs of the
+            samples, each a dictionary by name; it returns a number, higher is better.
         synthetic_calibration: Whether to calibrate on synthetic inputs where there is no data; the
             manifest says so. ``fp16`` and ``bf16`` do it in any case: they look for numbers that
             are out of range, and fix no scales.
@@ -99,7 +114,8 @@ def optimize(
         force: Write the engine even if it computes something else; its manifest says so.
         seed: Of synthetic inputs.
         threads: Threads of one operator, for the comparison and the measurement.
-        provider_options: The runtime's own options for the device.
+        provider_options: The runtime's own options for the device; for TensorRT, the fields of
+            :class:`infopt.backends.tensorrt.options.BuildOptions`.
         example_inputs: For a torch module: arguments of one call, a tuple or a dictionary.
         dynamic_shapes: For a torch module: input name → {axis: name of the dimension}.
         task: For Hugging Face: what the model does; by default read from its configuration.
@@ -114,6 +130,7 @@ def optimize(
         UsageError: An argument is wrong, or contradicts the model.
         UnavailableError: The runtime that is needed for comparing is not installed.
         CalibrationError: ``calibration`` is damaged, or was taken of another model.
+        CompileError: The target's runtime refuses the model.
         ExpectationError: There is less than ``expect`` says; the message says what was missed.
         VerificationError: The result computes something else; the message names the culprit.
         StrictError: ``strict`` forbids what happened.
@@ -128,9 +145,13 @@ def optimize(
     )
     sizes = as_shapes(shapes)
     allowed = budget(precision, tolerance, least_sqnr)
+    wanted = limits(max_error, max_drop, metric, usual=allowed, data=data is not None)
+    if wanted is not None and not verify:
+        raise UsageError("whether --max-error or --max-drop holds takes verification")
     expected = fusions.check_expected(expect)
     data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
+    backend.require(options)
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
     destination = record.destination(output, source, ".engine")
 
@@ -138,6 +159,7 @@ def optimize(
         on_event(Event("import", record.name(source)))
         imported = import_model(source, wishes)
         model = imported.model
+        extents = extents_of(model, shapes, data) if backend.bounded else {}
         origin = record.origin(imported)
         size_before = record.sizes(model)
 
@@ -160,6 +182,20 @@ def optimize(
                 kept=destination.with_name(f"{destination.name}{UNFINISHED}"),
                 tell=on_event,
             )
+        mixed = None
+        if wanted is not None and witness is not None:
+            allowed = wanted.error
+            passes, mixed = keep_worst(
+                passes,
+                witness,
+                backend,
+                rooms.scratch,
+                wanted,
+                observe=observe,
+                options=options,
+                force=force,
+                tell=on_event,
+            )
         trace, raised = fusions.run(
             passes, model, expected=expected, progress=telling(passes, on_event), observe=observe
         )
@@ -167,6 +203,7 @@ def optimize(
 
         on_event(Event("compile", aim.name))
         backend.compile(model, rooms.payload)
+        built = backend.build(rooms.payload, extents, options, rooms.scratch, on_event)
 
         evidence: dict[str, Any] = {
             "equivalence": f"{NOT_MEASURED}: verification was switched off",
@@ -187,6 +224,11 @@ def optimize(
             )
         if witness is not None and measure is not False:
             evidence["speed"] = race(witness, backend, rooms.payload, options, on_event)
+        if built:
+            reason = backend.unavailable()
+            evidence["engine"] = f"built, not run: {reason}" if reason else "built for this GPU"
+        if mixed is not None:
+            evidence["mixed"] = mixed.as_dict()
         if observe is not None:
             evidence["calibration"] = observe.evidence()
         outcome = backend.outcome(rooms.payload)
@@ -207,6 +249,7 @@ def optimize(
             size_before=size_before,
             trace=trace,
             fusions=raised.as_dict(),
+            build=built,
             evidence=evidence,
         )
         engine = engines.publish(rooms, destination, manifest)
@@ -221,6 +264,7 @@ def load(
     threads: int | None = None,
     provider_options: Mapping[str, str] | None = None,
     verify: bool = True,
+    trusted: Sequence[KeyFile] = (),
 ) -> Session:
     """Load an engine, after its manifest and digests have been verified.
 
@@ -228,17 +272,38 @@ def load(
         path: An engine directory.
         threads: Threads of one operator; by default every core.
         provider_options: The runtime's own options for the device.
-        verify: Whether to compare the digests of all files (names and sizes always are).
+        verify: Whether to compare the digests of all files (names and sizes always are, and the
+            digest of native code).
+        trusted: Files with public keys; if there are any, one of them has to have signed the
+            engine.
 
     Returns:
         A callable that takes and returns arrays by name: numpy arrays, or torch tensors.
 
     Raises:
-        EngineError: The directory is no engine, or damaged.
+        EngineError: The directory is no engine, damaged, or not signed by whom it has to be.
         UnavailableError: The runtime or the device is not there.
     """
     options = RunOptions(threads, dict(provider_options or {}))
-    return load_engine(Path(path), options, verify=verify)
+    return load_engine(Path(path), options, verify=verify, trusted=trusted)
+
+
+def sign(path: str | os.PathLike[str], key: KeyFile) -> str:
+    """Sign an engine, after its manifest and digests have been verified.
+
+    Args:
+        path: An engine directory.
+        key: A PEM file with a private Ed25519 key.
+
+    Returns:
+        The fingerprint of the key, by which those who load the engine know it.
+
+    Raises:
+        EngineError: The directory is no engine, or damaged.
+        UsageError: The file holds no such key.
+        UnavailableError: The cryptography package is not installed.
+    """
+    return signatures.sign(engines.open_engine(Path(path)), key)
 
 
 def compare(
@@ -249,6 +314,7 @@ def compare(
     data: DataSource | None = None,
     seed: int = 0,
     tolerance: float | None = None,
+    trusted: Sequence[KeyFile] = (),
 ) -> Equivalence:
     """Compare two models or engines on the same inputs.
 
@@ -259,6 +325,8 @@ def compare(
         data: Real inputs; by default synthetic ones.
         seed: Of synthetic inputs.
         tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
+        trusted: Files with public keys; if there are any, one of them has to have signed an
+            engine.
 
     Raises:
         UsageError: ``shapes`` or ``data`` do not fit.
@@ -268,10 +336,10 @@ def compare(
     allowed = budget("fp32", tolerance)
     backend = backend_for(parse_target(DEFAULT_TARGET))
     with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
-        session = open_session(candidate, Path(scratch) / "candidate", RunOptions())
+        session = open_session(candidate, Path(scratch) / "candidate", RunOptions(), trusted)
         room = Path(scratch) / "reference"
         room.mkdir()
-        imported = import_model(model_file(reference))
+        imported = import_model(model_file(reference, trusted))
         witness = call_witness(
             imported, backend, room, shapes=as_shapes(shapes), data=data, seed=seed
         )
@@ -285,6 +353,7 @@ def benchmark(
     seconds: float = 10.0,
     threads: int | None = None,
     seed: int = 0,
+    trusted: Sequence[KeyFile] = (),
     on_event: Listener = ignore,
 ) -> Benchmark:
     """Time models and engines on the same inputs, interleaved in one run.
@@ -297,6 +366,8 @@ def benchmark(
         seconds: Time budget, for all samples together.
         threads: Threads of one operator; by default every core.
         seed: Of synthetic inputs.
+        trusted: Files with public keys; if there are any, one of them has to have signed an
+            engine.
         on_event: Told of every step.
 
     Raises:
@@ -314,9 +385,9 @@ def benchmark(
             name = record.name(subject)
             on_event(Event("import", name))
             label = f"{name} again" if name in sessions else name
-            sessions[label] = open_session(subject, Path(scratch) / str(number), options)
+            sessions[label] = open_session(subject, Path(scratch) / str(number), options, trusted)
         first = next(iter(sessions.values()))
-        model = import_model(model_file(subjects[0])).model
+        model = import_model(model_file(subjects[0], trusted)).model
         samples, _ = find_samples(model, first, shapes=wanted, data=data, seed=seed)
         if data is None:
             samples = samples[: 2 if wanted else 1]

@@ -161,7 +161,7 @@ def calibrator(
     data: DataSource | None,
     synthetic: bool,
     seed: int,
-    kept: Path,
+    kept: Path | None,
     given: Sequence[Calibration] = (),
     shard: bool = False,
     tell: Listener,

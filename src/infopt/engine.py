@@ -3,8 +3,10 @@
 The directory::
 
     manifest.json   what it is, what it was made from, digests of every other file, evidence
-    model.onnx      the payload (for ONNX Runtime)
+    model.onnx      the payload (for TensorRT: what the plan was built from)
     model.data      its weights
+    engine.plan     native code, where the target has it: TensorRT
+    engine.json     what the plan was built with, and for which sizes and GPUs
 
 ``manifest.json`` is written last, inside a temporary neighbour that is then renamed. Loading
 reads the manifest first and verifies every digest before a runtime sees a byte.
@@ -15,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import re
@@ -28,6 +31,8 @@ from infopt.errors import EngineError, OutputError, StorageError
 from infopt.ir.digest import file_digest
 
 MANIFEST = "manifest.json"
+PLAN_FILE = "engine.plan"
+"""Native code: it is never run before its digest has been compared."""
 SCHEMA_VERSION = 1
 _FORMAT = "infopt-engine"
 _MAX_MANIFEST = 64 << 20  # a manifest is text of some kilobytes; more is hostile
@@ -70,17 +75,21 @@ class Manifest:
     fusions: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     """Standard operator → how many were ``found`` after raising, how many of them were ``raised``,
     how many near matches were ``missed``, and how many were ``expected`` where that was said."""
+    build: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What native code was built with, and for which sizes and GPUs; empty where there is none."""
     files: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """File name → ``bytes`` and ``sha256``."""
 
-    def to_json(self) -> str:
-        """The text of ``manifest.json``."""
+    def document(self) -> dict[str, Any]:
+        """What ``manifest.json`` holds, with its seal: the digest of all the rest."""
         document = {
             "format": _FORMAT,
             "schema_version": SCHEMA_VERSION,
             **dataclasses.asdict(self),
         }
-        return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+        # What is sealed is what a reader will see: plain JSON, whatever it was before.
+        document = json.loads(json.dumps(document, ensure_ascii=False, default=str))
+        return {**document, "seal": _seal(document)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +98,8 @@ class Engine:
 
     path: Path
     manifest: Manifest
+    seal: str = ""
+    """The digest of what the manifest says; empty for engines that are older than these."""
 
     def file(self, name: str) -> Path:
         """The path of one of the engine's files."""
@@ -162,12 +173,14 @@ def publish(rooms: Staging, output: Path, manifest: Manifest) -> Engine:
         for path in sorted(rooms.payload.iterdir())
     }
     manifest = dataclasses.replace(manifest, files=entries)
-    (rooms.payload / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    document = manifest.document()
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    (rooms.payload / MANIFEST).write_text(text, encoding="utf-8")
     check_output(output)
     if output.exists():
         output.rename(rooms.scratch / "replaced")
     rooms.payload.rename(output)
-    return Engine(output, manifest)
+    return Engine(output, manifest, document["seal"])
 
 
 def check_output(output: Path) -> None:
@@ -201,13 +214,13 @@ def open_engine(path: Path, *, verify: bool = True) -> Engine:
 
     Args:
         path: The engine's directory.
-        verify: Whether to read every file and compare digests; names and sizes are always
-            compared.
+        verify: Whether to read every file and compare digests. Names and sizes, the seal of the
+            manifest and the digest of native code are compared in any case.
 
     Raises:
         EngineError: The directory is no engine, of another schema version, or damaged.
     """
-    manifest = _read_manifest(path)
+    manifest, seal, true_seal = _read_manifest(path)
     for name, entry in manifest.files.items():
         file = path / name
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or file.is_symlink():
@@ -215,18 +228,25 @@ def open_engine(path: Path, *, verify: bool = True) -> Engine:
         if not file.is_file():
             raise EngineError(f"{path} is incomplete: {name} is missing; build it again")
         if file.stat().st_size != entry["bytes"] or (
-            verify and file_digest(file) != entry["sha256"]
+            (verify or name == PLAN_FILE) and file_digest(file) != entry["sha256"]
         ):
             raise EngineError(
                 f"{path} is damaged: {name} is not the file that was built; build it again"
             )
     for extra in sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}):
-        if extra.startswith("model."):
+        if extra.startswith(("model.", "engine.")):
             raise EngineError(f"{path} is damaged: {extra} is not in its manifest; build it again")
-    return Engine(path, manifest)
+    # Engines that are older have no seal, and no native code either.
+    if seal != true_seal and (seal or PLAN_FILE in manifest.files):
+        raise EngineError(
+            f"{path}: its manifest is not the one that was written: it was edited, or its seal was "
+            "taken off; build the engine again"
+        )
+    return Engine(path, manifest, seal)
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path) -> tuple[Manifest, str, str]:
+    """The manifest, its seal (empty if it has none), and what the seal ought to be."""
     file = path / MANIFEST
     if not path.is_dir():
         raise EngineError(f"there is no engine directory {path}")
@@ -246,10 +266,18 @@ def _read_manifest(path: Path) -> Manifest:
             f"{path} has schema version {version}, this infopt reads {SCHEMA_VERSION}; "
             "build the engine again, or use the infopt that built it"
         )
+    seal = str(document.pop("seal", ""))
     try:
-        return _manifest(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        true_seal = _seal({"format": _FORMAT, "schema_version": version, **document})
+        return _manifest(document), seal, true_seal
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise EngineError(f"{file} is malformed ({error}); build the engine again") from None
+
+
+def _seal(document: Mapping[str, Any]) -> str:
+    """The digest of what a manifest says, however it is laid out. It shows edits by hand."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _manifest(document: dict[str, Any]) -> Manifest:
@@ -263,9 +291,19 @@ def _manifest(document: dict[str, Any]) -> Manifest:
             for e in entries
         )
 
-    document.setdefault("fusions", {})  # engines that are older have none
+    for name in ("fusions", "build"):  # engines that are older have none
+        document.setdefault(name, {})
     fields = {field.name: document[field.name] for field in dataclasses.fields(Manifest)}
-    for name in ("source", "versions", "hardware", "evidence", "sizes", "fusions", "files"):
+    for name in (
+        "source",
+        "versions",
+        "hardware",
+        "evidence",
+        "sizes",
+        "fusions",
+        "build",
+        "files",
+    ):
         if not isinstance(fields[name], dict):
             raise TypeError(f"{name} is no object")
     for counts in fields["fusions"].values():

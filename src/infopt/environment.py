@@ -79,6 +79,7 @@ _OPTIONAL_EXTRAS = {
     "hf": "to optimize Hugging Face models",
     "tensorrt": "for TensorRT engines",
     "tensorrt-rtx": "for TensorRT for RTX engines",
+    "sign": "to sign engines, and to insist on signatures",
 }
 
 
@@ -97,12 +98,22 @@ def diagnose() -> list[Check]:
 
 def unavailable(target: Target) -> str:
     """Why ``target`` cannot run on this machine and what to do, or ``""`` where it can."""
-    if target.device == "cuda" and not gpu().names:
+    if target.runtime == "onnxruntime" and target.device == "cuda" and not gpu().names:
         return "there is no NVIDIA GPU here, or its driver is not installed"
     try:
         from infopt.backends import backend_for
 
         return backend_for(target).unavailable() or ""
+    except ImportError as error:
+        return f"{error}; `infopt doctor` says what is missing"
+
+
+def unbuildable(target: Target) -> str:
+    """Why no engine for ``target`` can be built here and what to do, or ``""`` where one can."""
+    try:
+        from infopt.backends import backend_for
+
+        return backend_for(target).unbuildable() or ""
     except ImportError as error:
         return f"{error}; `infopt doctor` says what is missing"
 
@@ -159,8 +170,9 @@ def _onnxruntime() -> Iterator[Check]:
 
 def _limits(found: Runtime) -> Check:
     """Whether the installed runtime loads what infopt writes for it."""
-    wanted_opset = min(target.max_opset for target in TARGETS.values())
-    wanted_ir = min(target.max_ir_version for target in TARGETS.values())
+    ours = [target for target in TARGETS.values() if target.runtime == "onnxruntime"]
+    wanted_opset = min(target.max_opset for target in ours)
+    wanted_ir = min(target.max_ir_version for target in ours)
     fits = found.max_opset >= wanted_opset and found.max_ir_version >= wanted_ir
     return Check(
         "ONNX limits",
@@ -236,7 +248,9 @@ def _targets() -> Iterator[Check]:
         if not reason:
             yield Check(f"target {target.name}", Level.OK, "runs here")
         else:
-            yield Check(f"target {target.name}", Level.NOTE, "does not run here", "", reason)
+            built = "is built here, but " if not unbuildable(target) else ""
+            found = f"{built}does not run here"
+            yield Check(f"target {target.name}", Level.NOTE, found, "", reason)
 
 
 def _requirements(extra: str) -> list[Requirement]:

@@ -11,8 +11,8 @@ class Event:
     """One step of the way: begun, or moved on."""
 
     stage: str
-    """``import``, ``pass``, ``calibrate``, ``compile``, ``verify``, ``bisect``, ``measure`` or
-    ``write``."""
+    """``import``, ``pass``, ``calibrate``, ``rank``, ``keep``, ``compile``, ``build``, ``verify``,
+    ``bisect``, ``measure`` or ``write``."""
     detail: str = ""
     """What exactly, in words: the pass, the sample, the file."""
     done: int | None = None

@@ -5,13 +5,17 @@ The text form::
     lift-constants,repeat(fold-constants{limit=4096},eliminate-dead-code),merge-chains
 
 ``repeat(…)`` runs its passes until none of them changes anything. ``calibrate`` observes the model
-on data: whatever the passes behind it, up to the next one, want to know of its values.
+on data: whatever the passes behind it, up to the next one, want to know of its values. A text with
+other characters than letters, digits and ``_.+-`` stands in quotes, as in JSON::
+
+    quantize-static{keep="/stem/Conv+/head/Gemm"}
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,7 +27,7 @@ from infopt.errors import InfoptError, PipelineError, nearest
 from infopt.events import Event, Listener
 from infopt.ir import queries
 from infopt.passes import PASSES
-from infopt.passes.base import Change, Pass, Refusal
+from infopt.passes.base import WORD, Change, Pass, Refusal
 from infopt.passes.observed import attach
 from infopt.quant.calibration import Calibration, Request
 
@@ -222,7 +226,9 @@ def _run(a_pass: Pass, model: ir.Model, limit: int | None) -> PassRun:
     )
 
 
-_TOKEN = re.compile(r"\s*(?:(?P<word>[A-Za-z0-9_.+-]+)|(?P<mark>[{}(),=]))")
+_TOKEN = re.compile(
+    rf"\s*(?:(?P<word>{WORD})|(?P<mark>[{{}}(),=])|(?P<quoted>\"(?:[^\"\\]|\\.)*\"))", re.DOTALL
+)
 
 
 class _Parser:
@@ -236,7 +242,7 @@ class _Parser:
             match = _TOKEN.match(text, position)
             if match is None:
                 raise self._error(f"unexpected {text[position:].strip()[0]!r}")
-            self._tokens.append(match["word"] or match["mark"])
+            self._tokens.append(match["word"] or match["mark"] or match["quoted"])
             position = match.end()
         self._at = 0
 
@@ -274,7 +280,16 @@ class _Parser:
     def _option(self) -> tuple[str, str]:
         key = self._next()
         self._next("=")
-        return key, self._next()
+        return key, self._text_of(self._next())
+
+    def _text_of(self, token: str) -> str:
+        """A word as it is; what stands in quotes without them."""
+        if not token.startswith('"'):
+            return token
+        try:
+            return str(json.loads(token, strict=False))
+        except ValueError:
+            raise self._error(f"{token} is no text as in JSON") from None
 
     def _list(self, item: Callable[[], _Item]) -> list[_Item]:
         items = [item()]

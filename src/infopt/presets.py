@@ -46,9 +46,10 @@ HALVES = ("fp16", "bf16")
 made-up inputs do, too."""
 INTEGERS = ("int8", "int8-dynamic", "int4")
 """Precisions that quantize the weights of some operators, and leave the others as they are."""
-PRECISIONS = ("fp32", *HALVES, *INTEGERS)
-"""The precisions that can be asked for; fp32 leaves every type as the model has it, int8-dynamic
-finds the ranges of activations as it runs, int4 stores the weights of linear layers in 4 bits."""
+PRECISIONS = ("fp32", *HALVES, "fp8", *INTEGERS)
+"""The precisions that can be asked for; fp32 leaves every type as the model has it, fp8 is float8
+of E4M3, int8-dynamic finds the ranges of activations as it runs, int4 stores the weights of linear
+layers in 4 bits."""
 
 
 def preset(
@@ -147,7 +148,12 @@ def _overridden(
 ) -> tuple[Step, ...]:
     """``steps`` with the options of ``scheme`` in all passes of lower precision that have them."""
     passes = [step for step in steps if isinstance(step, Pass)]
-    coarse = [a_pass for a_pass in passes if a_pass.preserves is Preserves.APPROXIMATE]
+    # What observes decides by numbers, too, though it may keep them.
+    coarse = [
+        a_pass
+        for a_pass in passes
+        if a_pass.preserves is Preserves.APPROXIMATE or type(a_pass).observes is not Pass.observes
+    ]
     if scheme and precision == "fp32":
         raise UsageError("fp32 has no scheme: nothing is quantized; choose int4, for example")
     known = sorted({field.name for a_pass in coarse for field in dataclasses.fields(a_pass)})

@@ -22,6 +22,7 @@ _LIBRARIES = (
     "optimum",
     "tensorrt",
     "tensorrt-rtx",
+    "tensorrt-rtx-cu13-libs",
 )
 
 

@@ -59,6 +59,7 @@ def manifest(
     size_before: Mapping[str, int],
     trace: Iterable[PassRun],
     fusions: Mapping[str, Mapping[str, int]],
+    build: Mapping[str, Any],
     evidence: Mapping[str, Any],
 ) -> Manifest:
     """The manifest of an engine that was made of ``model``, without the digests of its files."""
@@ -74,6 +75,7 @@ def manifest(
         hardware=provenance.hardware(),
         passes=tuple(dataclasses.asdict(run) for run in trace),
         fusions=fusions,
+        build=plain(build),
         evidence=plain(evidence),
         sizes={
             **{f"{what}_before": n for what, n in size_before.items()},

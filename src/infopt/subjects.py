@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from infopt import engine as engines
-from infopt import provenance
+from infopt import provenance, signatures
 from infopt.backends import backend_for
 from infopt.backends.base import RunOptions, Session
+from infopt.engine import Engine
 from infopt.importers import import_model
 from infopt.ir import files
 from infopt.measure.timing import Measurement
+from infopt.signatures import KeyFile
 from infopt.target import DEFAULT_TARGET, parse_target
 
 
@@ -36,29 +39,34 @@ class Benchmark:
         }
 
 
-def load_engine(path: Path, options: RunOptions, *, verify: bool = True) -> Session:
+def load_engine(
+    path: Path, options: RunOptions, *, verify: bool = True, trusted: Sequence[KeyFile] = ()
+) -> Session:
     """A session for an engine directory.
 
     Raises:
-        EngineError: The directory is no engine, or damaged.
+        EngineError: The directory is no engine, damaged, or not signed by whom it has to be.
         UnavailableError: The runtime or the device is not there.
     """
-    engine = engines.open_engine(path, verify=verify)
+    engine = _opened(path, trusted, verify=verify)
     return backend_for(parse_target(engine.manifest.target)).load(engine.path, options)
 
 
-def open_session(subject: object, room: Path, options: RunOptions) -> Session:
+def open_session(
+    subject: object, room: Path, options: RunOptions, trusted: Sequence[KeyFile] = ()
+) -> Session:
     """A session for an engine directory, or for a model on the runtime's defaults.
 
     Args:
         subject: One of both, or a session.
         room: A directory for the model, where it is in no file; it need not exist.
         options: How to run.
+        trusted: Files with public keys; if there are any, one of them has to have signed an engine.
     """
     if isinstance(subject, Session):
         return subject
     if _is_engine(subject):
-        return load_engine(Path(str(subject)), options)
+        return load_engine(Path(str(subject)), options, trusted=trusted)
     backend = backend_for(parse_target(DEFAULT_TARGET))
     imported = import_model(subject)
     file = imported.path
@@ -69,11 +77,18 @@ def open_session(subject: object, room: Path, options: RunOptions) -> Session:
     return backend.open_model(file, options)
 
 
-def model_file(subject: object) -> object:
+def model_file(subject: object, trusted: Sequence[KeyFile] = ()) -> object:
     """The model inside an engine directory; anything else as it is."""
     if _is_engine(subject):
-        return engines.open_engine(Path(str(subject))).file(files.MODEL_FILE)
+        return _opened(Path(str(subject)), trusted).file(files.MODEL_FILE)
     return subject
+
+
+def _opened(path: Path, trusted: Sequence[KeyFile], *, verify: bool = True) -> Engine:
+    engine = engines.open_engine(path, verify=verify)
+    if trusted:
+        signatures.require(engine, trusted)
+    return engine
 
 
 def _is_engine(subject: object) -> bool:

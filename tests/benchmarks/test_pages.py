@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks import kernels, observers, weights
+from benchmarks import builds, kernels, observers, peers, weights
 from benchmarks.report import Page
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 
 
 PAGES = {
+    "builds": builds.page,
     "kernels": kernels.page,
     "observers": observers.page,
+    "peers": peers.page,
     "weights": weights.page,
 }
 

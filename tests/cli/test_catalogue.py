@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from infopt import environment
+from infopt.backends.tensorrt import runtime
 from infopt.environment import Check, Gpu, Level
 from infopt.passes import PASSES
 from infopt.target import TARGETS
@@ -38,6 +39,7 @@ def test_targets(infopt: Run) -> None:
     assert [entry["name"] for entry in listed if entry["default"]] == ["onnxruntime:cpu"]
     for entry in listed:
         assert entry["available"] == (not entry["reason"])
+        assert entry["builds"] or not entry["available"]
     text = infopt("targets").stdout
     assert all(name in text for name in TARGETS)
 
@@ -46,6 +48,27 @@ def test_a_target_that_is_not_here_says_why(infopt: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr(environment, "gpu", lambda: Gpu((), ""))
     result = infopt("targets")
     assert "onnxruntime:cuda: there is no NVIDIA GPU here" in result.stdout
+
+
+def test_a_target_whose_library_is_missing_says_what_to_install(
+    infopt: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "_MODULES", {"tensorrt": ("no_rt",), "tensorrt-rtx": ("no_rtx",)})
+    runtime.unavailable.cache_clear()
+    try:
+        text = infopt("targets").stdout
+        listed = document(infopt("targets", "--json"))
+    finally:
+        runtime.unavailable.cache_clear()
+    assert 'tensorrt: TensorRT is not installed: pip install "infopt[tensorrt]"' in text
+    assert (
+        'tensorrt-rtx: TensorRT for RTX is not installed: pip install "infopt[tensorrt-rtx]"'
+        in text
+    )
+    assert [entry["name"] for entry in listed if entry["builds"]] == [
+        "onnxruntime:cpu",
+        "onnxruntime:cuda",
+    ]
 
 
 def test_doctor_looks_at_what_infopt_needs(infopt: Run) -> None:

@@ -7,30 +7,8 @@ from pathlib import Path
 import pytest
 
 from infopt import engine as engines
-from infopt.engine import Manifest, TensorSpec
 from infopt.errors import EngineError, OutputError, StorageError
-
-MANIFEST = Manifest(
-    target="onnxruntime:cpu",
-    source={"kind": "onnx"},
-    model_digest="sha256:0",
-    precision="fp32",
-    pipeline="",
-    inputs=(TensorSpec("x", "float", ("n", 3, None)),),
-    outputs=(TensorSpec("y", "float", None),),
-    versions={},
-    hardware={},
-    passes=(),
-    evidence={},
-    sizes={},
-)
-
-
-def _build(output: Path, text: str = "model") -> engines.Engine:
-    with engines.staging(output) as rooms:
-        (rooms.payload / "model.onnx").write_text(text)
-        (rooms.scratch / "intermediate").write_text("not for the engine")
-        return engines.publish(rooms, output, MANIFEST)
+from tests.support.small_engines import MANIFEST, build_engine
 
 
 def _names(path: Path) -> list[str]:
@@ -38,7 +16,7 @@ def _names(path: Path) -> list[str]:
 
 
 def test_what_is_written_opens_again(tmp_path: Path) -> None:
-    built = _build(tmp_path / "e")
+    built = build_engine(tmp_path / "e")
     opened = engines.open_engine(tmp_path / "e")
     assert opened == built
     assert opened.manifest.inputs == MANIFEST.inputs
@@ -48,14 +26,14 @@ def test_what_is_written_opens_again(tmp_path: Path) -> None:
 
 
 def test_an_engine_is_replaced_whole(tmp_path: Path) -> None:
-    _build(tmp_path / "e", "old")
-    _build(tmp_path / "e", "new")
+    build_engine(tmp_path / "e", "old")
+    build_engine(tmp_path / "e", "new")
     assert (tmp_path / "e" / "model.onnx").read_text() == "new"
     assert _names(tmp_path) == ["e"]
 
 
 def test_a_failure_leaves_the_old_engine_and_nothing_else(tmp_path: Path) -> None:
-    _build(tmp_path / "e", "old")
+    build_engine(tmp_path / "e", "old")
 
     def fail() -> None:
         with engines.staging(tmp_path / "e") as rooms:
@@ -69,9 +47,9 @@ def test_a_failure_leaves_the_old_engine_and_nothing_else(tmp_path: Path) -> Non
 
 
 def test_missing_parents_are_made_and_an_empty_directory_is_filled(tmp_path: Path) -> None:
-    _build(tmp_path / "a" / "b" / "e")
+    build_engine(tmp_path / "a" / "b" / "e")
     (tmp_path / "empty").mkdir()
-    _build(tmp_path / "empty")
+    build_engine(tmp_path / "empty")
     engines.open_engine(tmp_path / "empty")
 
 
@@ -82,7 +60,7 @@ def test_other_peoples_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "dir", "link"):
         with pytest.raises(OutputError, match="does not overwrite"):
-            _build(tmp_path / name)
+            build_engine(tmp_path / name)
     assert (tmp_path / "dir" / "thesis.tex").read_text() == "mine"
     assert _names(tmp_path) == ["dir", "file", "link"]
 
@@ -96,7 +74,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     living.mkdir()
     other = tmp_path / f".other.{dead.pid}.abc.infopt"
     other.mkdir()
-    _build(tmp_path / "e")
+    build_engine(tmp_path / "e")
     assert not leftover.exists()
     assert living.exists()
     assert other.exists()
@@ -105,12 +83,12 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="not a directory"):
-        _build(tmp_path / "file" / "e")
+        build_engine(tmp_path / "file" / "e")
 
 
 @pytest.mark.parametrize("verify", [True, False])
 def test_damage_is_noticed(tmp_path: Path, verify: bool) -> None:
-    engine = _build(tmp_path / "e")
+    engine = build_engine(tmp_path / "e")
     engine.file("model.onnx").write_text("model and more")
     with pytest.raises(EngineError, match=r"model\.onnx is not the file that was built"):
         engines.open_engine(tmp_path / "e", verify=verify)
@@ -120,14 +98,14 @@ def test_damage_is_noticed(tmp_path: Path, verify: bool) -> None:
 
 
 def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
-    engine = _build(tmp_path / "e")
+    engine = build_engine(tmp_path / "e")
     engine.file("model.onnx").write_text("modem")
     with pytest.raises(EngineError, match="is not the file that was built"):
         engines.open_engine(tmp_path / "e")
 
 
 def test_weights_that_the_manifest_does_not_know_are_refused(tmp_path: Path) -> None:
-    engine = _build(tmp_path / "e")
+    engine = build_engine(tmp_path / "e")
     engine.file("model.data").write_text("slipped in")
     with pytest.raises(EngineError, match=r"model\.data is not in its manifest"):
         engines.open_engine(tmp_path / "e")
@@ -156,14 +134,14 @@ def _edit(path: Path, **fields: object) -> None:
 def test_hostile_manifests_are_refused(
     tmp_path: Path, fields: dict[str, object], message: str
 ) -> None:
-    _build(tmp_path / "e")
+    build_engine(tmp_path / "e")
     _edit(tmp_path / "e", **fields)
     with pytest.raises(EngineError, match=message):
         engines.open_engine(tmp_path / "e")
 
 
 def test_a_payload_that_is_a_link_is_refused(tmp_path: Path) -> None:
-    engine = _build(tmp_path / "e")
+    engine = build_engine(tmp_path / "e")
     engine.file("model.onnx").rename(tmp_path / "elsewhere")
     engine.file("model.onnx").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(EngineError, match="no plain file"):
@@ -172,7 +150,7 @@ def test_a_payload_that_is_a_link_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '"' * 5, "null"])
 def test_manifests_that_are_no_json(tmp_path: Path, text: str) -> None:
-    _build(tmp_path / "e")
+    build_engine(tmp_path / "e")
     (tmp_path / "e" / "manifest.json").write_text(text)
     with pytest.raises(EngineError):
         engines.open_engine(tmp_path / "e")
@@ -186,17 +164,17 @@ def test_what_is_no_engine_is_named(tmp_path: Path) -> None:
 
 
 def test_every_field_of_a_manifest_survives_the_way_through_json(tmp_path: Path) -> None:
-    engine = _build(tmp_path / "e")
+    engine = build_engine(tmp_path / "e")
     assert dataclasses.asdict(engines.open_engine(tmp_path / "e").manifest) == dataclasses.asdict(
         engine.manifest
     )
 
 
 def test_an_engine_of_before_fusions_were_recorded_opens(tmp_path: Path) -> None:
-    _build(tmp_path / "e")
+    build_engine(tmp_path / "e")
     path = tmp_path / "e" / "manifest.json"
     document = json.loads(path.read_text())
-    del document["fusions"]
+    del document["fusions"], document["seal"]
     path.write_text(json.dumps(document))
     assert engines.open_engine(tmp_path / "e").manifest.fusions == {}
     damage: list[object] = [{"Gelu": {"found": 1}}, {"Gelu": 1}, []]
@@ -204,3 +182,42 @@ def test_an_engine_of_before_fusions_were_recorded_opens(tmp_path: Path) -> None
         path.write_text(json.dumps({**document, "fusions": damaged}))
         with pytest.raises(EngineError, match="malformed"):
             engines.open_engine(tmp_path / "e")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"precision": "int8"}, {"evidence": {"speed": "ten times"}}, {"target": "tensorrt"}, {"x": 1}],
+)
+def test_a_manifest_edited_by_hand_is_refused(tmp_path: Path, fields: dict[str, object]) -> None:
+    build_engine(tmp_path / "e")
+    _edit(tmp_path / "e", **fields)
+    with pytest.raises(EngineError, match="it was edited, or its seal was taken off"):
+        engines.open_engine(tmp_path / "e")
+
+
+def test_the_layout_of_a_manifest_is_nobodys_business(tmp_path: Path) -> None:
+    engine = build_engine(tmp_path / "e")
+    _edit(tmp_path / "e")  # the same on one line
+    assert engines.open_engine(tmp_path / "e") == engine
+
+
+@pytest.mark.parametrize("seal", [None, "", "sha256:0", 7])
+def test_native_code_without_a_seal_is_refused(tmp_path: Path, seal: object) -> None:
+    build_engine(tmp_path / "e", plan=b"native")
+    _edit(tmp_path / "e", seal=seal)
+    with pytest.raises(EngineError, match="its seal was taken off"):
+        engines.open_engine(tmp_path / "e")
+
+
+def test_native_code_is_compared_in_any_case(tmp_path: Path) -> None:
+    engine = build_engine(tmp_path / "e", plan=b"native")
+    engine.file("engine.plan").write_bytes(b"natiwe")
+    with pytest.raises(EngineError, match=r"engine\.plan is not the file that was built"):
+        engines.open_engine(tmp_path / "e", verify=False)
+
+
+def test_native_code_that_the_manifest_does_not_know_is_refused(tmp_path: Path) -> None:
+    engine = build_engine(tmp_path / "e")
+    engine.file("engine.plan").write_bytes(b"slipped in")
+    with pytest.raises(EngineError, match=r"engine\.plan is not in its manifest"):
+        engines.open_engine(tmp_path / "e")

@@ -10,5 +10,11 @@ def backend_for(target: Target) -> Backend:
     """The backend that serves ``target``."""
     # Imported here so that a runtime is only looked for when a target asks for it.
     from infopt.backends.onnxruntime import OnnxRuntimeBackend
+    from infopt.backends.tensorrt import TensorRtBackend
 
-    return {"onnxruntime": OnnxRuntimeBackend}[target.runtime](target)
+    backends: dict[str, type[Backend]] = {
+        "onnxruntime": OnnxRuntimeBackend,
+        "tensorrt": TensorRtBackend,
+        "tensorrt-rtx": TensorRtBackend,
+    }
+    return backends[target.runtime](target)

@@ -6,11 +6,15 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx_ir as ir
 
 from infopt.engine import TensorSpec
+from infopt.errors import UnavailableError
+from infopt.events import Listener
+from infopt.evidence.extents import Extent
+from infopt.evidence.shapes import Dim
 from infopt.passes.base import Pass
 from infopt.pipeline import Step
 from infopt.target import Target
@@ -76,6 +80,9 @@ class Session(ABC):
 class Backend(ABC):
     """Legalization, compilation and loading for one target."""
 
+    bounded: ClassVar[bool] = False
+    """Whether an engine is built for sizes between bounds, which then have to be known."""
+
     def __init__(self, target: Target) -> None:
         self.target = target
 
@@ -95,6 +102,14 @@ class Backend(ABC):
     def legalization(self) -> tuple[Pass, ...]:
         """The passes that bring a model into the form that the target runs fastest."""
 
+    def check_options(self, options: RunOptions) -> None:
+        """Refuse options that the target does not have, before any work is done.
+
+        Raises:
+            UsageError: There is no such option, or it cannot have that value.
+        """
+        del options  # the runtime will say so itself
+
     @abstractmethod
     def compile(self, model: ir.Model, directory: Path) -> None:
         """Write the payload of an engine into ``directory``.
@@ -102,6 +117,33 @@ class Backend(ABC):
         Raises:
             CompileError: The runtime refuses the model.
         """
+
+    def build(
+        self,
+        directory: Path,
+        extents: Mapping[Dim, Extent],
+        options: RunOptions,
+        scratch: Path,
+        tell: Listener,
+    ) -> Mapping[str, Any]:
+        """Add native code to the payload that :meth:`compile` wrote, where the target has any.
+
+        Args:
+            directory: The payload.
+            extents: The sizes of every dynamic dimension, where the target is ``bounded``.
+            options: How to build, among others.
+            scratch: Room for intermediate files.
+            tell: Told of every step.
+
+        Returns:
+            What was built with what, for the manifest; empty where there is nothing to build.
+
+        Raises:
+            CompileError: The runtime refuses the model, or died over it.
+            UnavailableError: What builds is not installed.
+        """
+        del directory, extents, options, scratch, tell
+        return {}
 
     @abstractmethod
     def load(self, directory: Path, options: RunOptions) -> Session:
@@ -134,3 +176,19 @@ class Backend(ABC):
     @abstractmethod
     def unavailable(self) -> str | None:
         """Why the target cannot run here and what to do, or ``None`` if it can."""
+
+    def unbuildable(self) -> str | None:
+        """Why no engine can be built here and what to do, or ``None`` if one can."""
+        return None
+
+    def require(self, options: RunOptions) -> None:
+        """Refuse what will not come to an end anyway, before any work.
+
+        Raises:
+            UsageError: There is no such option.
+            UnavailableError: No engine can be built here.
+        """
+        self.check_options(options)
+        reason = self.unbuildable()
+        if reason is not None:
+            raise UnavailableError(reason)

@@ -14,6 +14,7 @@ from infopt.cli.options import (
     quiet_option,
     seed_option,
     shape_option,
+    signature_option,
     threads_option,
 )
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 )
 @threads_option
 @seed_option
+@signature_option
 @json_option
 @quiet_option
 def command(
@@ -47,6 +49,7 @@ def command(
     seconds: float,
     threads: int | None,
     seed: int,
+    trusted: tuple[str, ...],
     quiet: bool,
 ) -> Answer:
     """Time models and engines in one run, each round in shuffled order.
@@ -66,6 +69,7 @@ def command(
             seconds=seconds,
             threads=threads,
             seed=seed,
+            trusted=trusted,
             on_event=progress,
         )
     return Answer(found.as_dict(), lambda: "" if quiet else _view(found))

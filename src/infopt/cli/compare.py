@@ -13,6 +13,7 @@ from infopt.cli.options import (
     json_option,
     seed_option,
     shape_option,
+    signature_option,
     tolerance_option,
     verbose_option,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @data_option
 @tolerance_option
 @seed_option
+@signature_option
 @json_option
 @verbose_option
 def command(
@@ -39,6 +41,7 @@ def command(
     data: str | None,
     tolerance: float | None,
     seed: int,
+    trusted: tuple[str, ...],
     verbose: bool,
 ) -> Answer:
     """Run CANDIDATE and REFERENCE, models or engines, on the same inputs.
@@ -53,7 +56,13 @@ def command(
     with Progress() as progress:
         progress(Event("verify", f"{candidate} against {reference}"))
         found = api.compare(
-            candidate, reference, shapes=shapes, data=data, seed=seed, tolerance=tolerance
+            candidate,
+            reference,
+            shapes=shapes,
+            data=data,
+            seed=seed,
+            tolerance=tolerance,
+            trusted=trusted,
         )
     return Answer(
         document=found.as_dict(),

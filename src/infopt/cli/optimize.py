@@ -13,6 +13,7 @@ from infopt.cli.options import (
     data_option,
     expect_option,
     json_option,
+    metric_option,
     provider_option,
     quiet_option,
     seed_option,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "infopt optimize model.onnx -o model.engine",
     "infopt optimize bert/ --shape input_ids=1..8x16..512 --data samples/",
+    "infopt optimize model.onnx --precision int8 --data samples/ --max-error 25dB",
 )
 
 
@@ -81,6 +83,19 @@ EXAMPLES = (
     help="Least signal-to-noise ratio of an output.  [default: by the precision]",
 )
 @click.option(
+    "--max-error",
+    metavar="ERROR|DB",
+    help="Keep in float the nodes that do the most damage, until no output is further off: "
+    "relatively, 0.05, or in decibels, 25dB.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="DROP",
+    help="The same, until no more than this is lost of --metric.",
+)
+@metric_option
+@click.option(
     "--synthetic-calibration",
     is_flag=True,
     help="Without --data, calibrate on made-up inputs; the manifest says so.",
@@ -116,6 +131,9 @@ def command(
     bench: bool | None,
     tolerance: float | None,
     least_sqnr: float | None,
+    max_error: str | None,
+    max_drop: float | None,
+    metric: str | None,
     synthetic_calibration: bool,
     calibration: str | None,
     expect: str | None,
@@ -151,6 +169,9 @@ def command(
             measure=bench,
             tolerance=tolerance,
             least_sqnr=least_sqnr,
+            max_error=max_error,
+            max_drop=max_drop,
+            metric=metric,
             synthetic_calibration=synthetic_calibration,
             calibration=calibration,
             expect=parse_expected(expect or ""),

@@ -68,8 +68,8 @@ shape_option = click.option(
     "shapes",
     multiple=True,
     metavar="NAME=1x128",
-    help="Sizes of an input, x=1x128, or ranges, x=1..8x1..512; or of a dynamic dimension, "
-    "batch=8. Repeatable.",
+    help="Sizes of an input, x=1x128, or ranges, x=1..8x1..512, with usual sizes for TensorRT, "
+    "x=1..8x1..512@4x128; or of a dynamic dimension, batch=8. Repeatable.",
 )
 
 data_option = click.option(
@@ -77,6 +77,13 @@ data_option = click.option(
     metavar="NPZ|DIR|MODULE:FUNC",
     help="Real inputs: an .npz file, a folder of them, or a function that yields dictionaries. "
     "Without it, seeded synthetic inputs.",
+)
+
+metric_option = click.option(
+    "--metric",
+    metavar="MODULE:FUNC",
+    help="How good outputs are: a function of two lists, the outputs and the inputs of the samples "
+    "as dictionaries; it returns a number, higher is better.",
 )
 
 expect_option = click.option(
@@ -115,7 +122,17 @@ provider_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=_pairs,
-    help="The runtime's own options for the device, such as device_id=1. Repeatable.",
+    help="The runtime's own options for the device, such as device_id=1; for TensorRT, of the "
+    "build, such as workspace=4GiB. Repeatable.",
+)
+
+signature_option = click.option(
+    "--require-signature",
+    "trusted",
+    multiple=True,
+    metavar="KEY.pub",
+    help="Load engines only if this public key, or another one that is named so, has signed them. "
+    "Repeatable.",
 )
 
 tolerance_option = click.option(

@@ -19,12 +19,22 @@ _VERBS = {
     "pass": ("Optimizing", "Optimized"),
     "calibrate": ("Calibrating", "Calibrated"),
     "compile": ("Compiling", "Compiled"),
+    "build": ("Building", "Built"),
     "verify": ("Checking", "Checked"),
     "bisect": ("Searching", "Searched"),
+    "rank": ("Ranking", "Ranked"),
+    "keep": ("Fitting", "Fitted"),
     "measure": ("Measuring", "Measured"),
     "write": ("Writing", "Wrote"),
 }
-_MANY_STEPS = {"pass": "pass run", "calibrate": "sample", "bisect": "attempt"}
+_MANY_STEPS = {
+    "pass": "pass run",
+    "calibrate": "sample",
+    "build": "step",
+    "bisect": "attempt",
+    "rank": "run",
+    "keep": "engine",
+}
 """Stages of many short steps: one line tells of all of them."""
 _INDENT = 12
 
@@ -104,7 +114,7 @@ class Progress:
         if event.done is not None:
             detail += f"  {event.done}/{event.total}" if event.total else f"  {event.done}"
         spent = time.perf_counter() - self._started
-        if event.stage == "calibrate" and event.done and event.total:
+        if event.stage in ("calibrate", "rank") and event.done and event.total:
             left = spent * (event.total - self._steps) / self._steps
             detail += f"  {duration(left)} left"
         line = _line(_verb(event, done=False), detail, spent, indent=_INDENT - len("⠋ "))

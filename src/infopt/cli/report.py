@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -49,13 +50,20 @@ def changes(manifest: Manifest, *, verbose: bool) -> RenderableType:
             if verbose
             else (f"{delta:+,}".replace("-", "−") if delta else "·")
         )
-        drawn.add_row("", row["spec"], nodes, f"{len(row['changes']):,}", duration(row["seconds"]))
+        drawn.add_row(
+            "", _short(row["spec"]), nodes, f"{len(row['changes']):,}", duration(row["seconds"])
+        )
     idle = len(rows) - len(active)
     if idle:
         seconds = sum(row["seconds"] for row in rows if not row["changes"])
         runs = count(idle, "run") if verbose else count(idle, "pass", "passes")
         drawn.add_row("", f"{runs} without a change", "", "", duration(seconds), style="quiet")
     return Group(heading, drawn)
+
+
+def _short(spec: str) -> str:
+    """A pass as it is written, but for the names of nodes that it keeps: these may be many."""
+    return re.sub(r'keep=("(?:[^"\\]|\\.)*"|[^,}]*)', "keep=…", spec)
 
 
 def _by_pass(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -105,11 +113,15 @@ def evidence(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableT
     else:
         yield _unknown("How exact", str(exact))
     yield from _precision(found)
+    if isinstance(found.get("mixed"), Mapping):
+        yield from mixed(found["mixed"], verbose=verbose)
     culprit = found.get("culprit")
     if isinstance(culprit, Mapping):
         where = f", rule {culprit['rule']} at {culprit['node']}" if culprit.get("rule") else ""
         yield _indented(f"guilty: {culprit['step']}{where}", "bad")
-    if isinstance(found.get("target"), str):
+    if isinstance(found.get("engine"), str):
+        yield _indented(f"engine: {found['engine']}", "caution")
+    elif isinstance(found.get("target"), str):
         yield _indented(f"on the target: {found['target']}", "caution")
     yield ""
     fast = found.get("speed", "not measured")
@@ -176,6 +188,43 @@ def _precision(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _indented(f"{outcome['integer']:,} of {total} run on integers{rounds}", "quiet")
         if outcome["floating"]:
             yield _indented(f"not so: {', '.join(outcome['floating'])}", "caution")
+
+
+def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType]:
+    """Which nodes were kept in float, for which limits, and what finding them took."""
+    kept, engines = found["kept"], count(found["evaluations"], "engine")
+    limits = " and ".join(_limits(found["limits"]))
+    if not found["holds"]:
+        nodes = count(found["nodes"], "node")
+        yield _indented(f"{limits}: not held even with all {nodes} in float", "bad")
+        return
+    if not kept:
+        yield _indented(f"{limits}: held with every node quantized", "quiet")
+        return
+    nodes = f"{len(kept):,} of {count(found['nodes'], 'node')} in float"
+    none = _decibels(float(found["trials"][0]["sqnr_db"]))
+    yield _indented(f"{limits}: held with {nodes} ({none} with none), {engines} tried", "quiet")
+    drop = any(row["drop"] is not None for row in kept)
+    drawn = table(
+        "", "kept in float", "operator", ">SQNR alone", *([">lost alone"] if drop else [])
+    )
+    shown = kept if verbose or len(kept) <= SHOWN else kept[:SHOWN]
+    for row in shown:
+        lost = [] if row["drop"] is None else [f"{float(row['drop']):.3g}"]
+        name = Text(row["node"], "name")
+        drawn.add_row("", name, row["operator"], _decibels(float(row["sqnr_db"])), *lost)
+    yield drawn
+    if len(shown) < len(kept):
+        yield _indented(f"  and {len(kept) - len(shown)} more (-v shows them)", "quiet")
+
+
+def _limits(limits: Mapping[str, Any]) -> Iterator[str]:
+    if "max_relative" in limits:
+        yield f"relative error {limits['max_relative']:.3g}"
+    if "sqnr_db" in limits:
+        yield f"{limits['sqnr_db']:g} dB"
+    if "metric" in limits:
+        yield f"{limits['drop']:g} of {limits['metric']} lost"
 
 
 def _conditions(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -90,6 +91,20 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _from_function(spec: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+    for i, inputs in enumerate(function_of(spec, "data")()):
+        yield f"{spec}[{i}]", inputs
+
+
+def function_of(spec: str, what: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names.
+
+    Args:
+        spec: The name.
+        what: What it is for, in a word.
+
+    Raises:
+        DataError: There is no such module or function.
+    """
     module_name, _, function_name = spec.partition(":")
     # As `python -m` does: a module beside the user is found.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
@@ -98,16 +113,15 @@ def _from_function(spec: str) -> Iterator[tuple[str, Mapping[str, object]]]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise DataError(
-            f"data {spec!r}: module {module_name!r} cannot be imported: {error}"
+            f"{what} {spec!r}: module {module_name!r} cannot be imported: {error}"
         ) from None
     function = getattr(module, function_name, None)
     if not callable(function):
         raise DataError(
-            f"data {spec!r}: {module_name} has no function {function_name!r}"
+            f"{what} {spec!r}: {module_name} has no function {function_name!r}"
             f"{nearest(function_name, vars(module))}"
         )
-    for i, inputs in enumerate(function()):
-        yield f"{spec}[{i}]", inputs
+    return cast("Callable[..., Any]", function)
 
 
 def _fit(inputs: Mapping[str, object], model: ir.Model, origin: str) -> dict[str, np.ndarray]:

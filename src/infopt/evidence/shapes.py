@@ -16,41 +16,73 @@ Range = tuple[int, int]
 Shapes = Mapping[str, Sequence[Range]]
 """Input name → range of each dimension; or name of a dynamic dimension → its one range, where
 ``batch`` also stands for the dynamic first axis of every input."""
+Usual = Mapping[str, Sequence[int]]
+"""The same names → the one size of each dimension that an engine is to be fastest at."""
 
-Given = Mapping[str, Sequence[int | Range]] | Sequence[str]
-"""The same as users give it, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``."""
+Given = Mapping[str, Sequence[int | Range | tuple[int, int, int]]] | Sequence[str]
+"""The same as users give it, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``; with the
+usual size, ``{"x": (1, (1, 512, 128))}`` or ``["x=1x1..512@1x128"]``."""
 
 _ONE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
 def parse_shape(text: str) -> tuple[str, tuple[Range, ...]]:
-    """``x=1x128`` or ``x=1..8x1..512`` as a name and the range of each dimension.
+    """``x=1x128``, ``x=1..8x1..512`` or ``x=1..8x1..512@4x128`` as a name and its ranges.
 
     Raises:
         UsageError: The text has another form.
     """
+    name, ranges, _ = _parse(text)
+    return name, ranges
+
+
+def _parse(text: str) -> tuple[str, tuple[Range, ...], tuple[int, ...] | None]:
+    """Name, ranges, and the usual sizes behind an ``@`` if there are any."""
     name, equals, dims = text.rpartition("=")
-    ranges: list[Range] = []
-    for part in dims.split("x") if dims not in ("", "scalar") else []:
-        match = _ONE.fullmatch(part.strip())
-        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if low > high:
-            raise _malformed(text)
-        ranges.append((low, high))
+    dims, at, behind = dims.partition("@")
     if not equals or not name:
         raise _malformed(text)
-    return name, tuple(ranges)
+    parts = dims.split("x") if dims not in ("", "scalar") else []
+    ranges = tuple(_range(part, text) for part in parts)
+    if not at:
+        return name, ranges, None
+    usual = tuple(_range(part, text) for part in behind.split("x"))
+    if len(usual) != len(ranges) or any(low != high for low, high in usual):
+        raise _malformed(text)
+    for (size, _), bounds in zip(usual, ranges, strict=True):
+        if not bounds[0] <= size <= bounds[1]:
+            raise UsageError(f"shape {text!r}: the usual size {size} is not within {_text(bounds)}")
+    return name, ranges, tuple(size for size, _ in usual)
+
+
+def _range(part: str, text: str) -> Range:
+    match = _ONE.fullmatch(part.strip())
+    low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if low > high:
+        raise _malformed(text)
+    return low, high
 
 
 def _malformed(text: str) -> UsageError:
     return UsageError(
-        f"shape {text!r} is not understood; write name=1x128, or name=1..8x1..512 for ranges"
+        f"shape {text!r} is not understood; write name=1x128, name=1..8x1..512 for ranges, or "
+        "name=1..8x1..512@4x128 with the usual sizes"
     )
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[Range, ...]]:
     """Several of :func:`parse_shape`; the last one for a name counts."""
     return dict(map(parse_shape, texts))
+
+
+def parse_usual(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The usual sizes of those texts that have them behind an ``@``.
+
+    Raises:
+        UsageError: A text has another form, or its usual sizes are not within its ranges.
+    """
+    found = {name: usual for name, _, usual in map(_parse, texts)}  # the last for a name counts
+    return {name: usual for name, usual in found.items() if usual is not None}
 
 
 def as_shapes(given: Given) -> Shapes:
@@ -62,8 +94,19 @@ def as_shapes(given: Given) -> Shapes:
     if not isinstance(given, Mapping):
         return parse_shapes(given)
     return {
-        name: tuple((size, size) if isinstance(size, int) else size for size in sizes)
+        name: tuple((size, size) if isinstance(size, int) else size[:2] for size in sizes)
         for name, sizes in given.items()
+    }
+
+
+def as_usual(given: Given) -> Usual:
+    """The usual sizes of inputs of which one is said; of their other dimensions the largest."""
+    if not isinstance(given, Mapping):
+        return parse_usual(given)
+    return {
+        name: tuple(size if isinstance(size, int) else size[-1] for size in sizes)
+        for name, sizes in given.items()
+        if any(not isinstance(size, int) and len(size) == 3 for size in sizes)
     }
 
 

@@ -84,10 +84,29 @@ def cost(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Cost:
             InlinePass()(model)
         except ir.passes.PassError as error:
             raise ModelError(f"the model's functions cannot be inlined: {error}") from None
-    chosen = _choose_sizes(model, sizes or {})
+    return _Count(model, _settle(model, sizes or {})).total()
+
+
+def flops_of_nodes(model: ir.Model) -> dict[str, int]:
+    """The FLOPs of one run of each node of the main graph, by name, at the sizes of :func:`cost`.
+
+    Nodes whose arithmetic is not known count nothing. The model is not changed.
+
+    Raises:
+        ShapeError: The model is inconsistent at these sizes.
+    """
+    model = model.clone()
+    _settle(model, {})
+    done = ((node.name or "", work(node)) for node in model.graph)
+    return {name: 0 if found is None else found.flops for name, found in done}
+
+
+def _settle(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Make shapes as static as they get; returns the sizes that were chosen."""
+    chosen = _choose_sizes(model, sizes)
     infer_shapes(model)
     settle_shapes(model)
-    return _Count(model, chosen).total()
+    return chosen
 
 
 def _choose_sizes(model: ir.Model, given: Mapping[str, int]) -> dict[str, int]:

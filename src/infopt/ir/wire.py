@@ -105,10 +105,12 @@ class _Walk:
         field, begin, at, stop = payloads[0]
         if stop - at < LARGE or field not in (_RAW_DATA, _SAME_BYTES.get(data_type)):
             return [self._buffer[start:end]]
+        # Last, since of a field that is there twice the last counts: the tensor may say that its
+        # data is not external, as those of onnx's own loader do.
         return [
             self._buffer[start:begin],
-            self._reference(offset=at, length=stop - at),
             self._buffer[stop:end],
+            self._reference(offset=at, length=stop - at),
         ]
 
     def _reference(self, offset: int, length: int) -> bytes:

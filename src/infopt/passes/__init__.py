@@ -48,8 +48,10 @@ from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
 from infopt.passes.quantization.equalize_layers import EqualizeLayers
 from infopt.passes.quantization.quantize_dynamic import QuantizeDynamic
+from infopt.passes.quantization.quantize_float8 import QuantizeFloat8
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.passes.quantization.quantize_weights import QuantizeWeights
+from infopt.passes.quantization.smooth_quant import SmoothQuant
 
 _ALL: tuple[type[Pass], ...] = (
     InlineFunctions,
@@ -94,7 +96,9 @@ _ALL: tuple[type[Pass], ...] = (
     ConvertBfloat16,
     QuantizeStatic,
     QuantizeDynamic,
+    QuantizeFloat8,
     EqualizeLayers,
+    SmoothQuant,
     CorrectBias,
     LowerQuantizedProducts,
     LowerAttention,

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
+import re
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
@@ -139,5 +141,10 @@ class Pass(ir.passes.InPlacePass):
         return self.name + ("{" + ",".join(options) + "}" if options else "")
 
 
+WORD = r"[A-Za-z0-9_.+-]+"
+"""What stands in a pipeline as it is; any other text stands in quotes, as in JSON."""
+
+
 def _literal(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if re.fullmatch(WORD, text) else json.dumps(text, ensure_ascii=False)

@@ -137,3 +137,41 @@ def test_nothing_to_quantize_is_said(tmp_path: Path) -> None:
             data=[{"x": np.ones((2, 4), np.float32)}],
             strict=True,
         )
+
+
+def test_the_runtime_alone_leaves_a_bias_on_the_left(tmp_path: Path) -> None:
+    """Why the products are lowered before it sees them."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> '
+        "g (float[n,8] x) => (float[n,8] y) { p = MatMul(x, w) y = Add(b, p) }"
+    )
+    rng = np.random.default_rng(0)
+    for name, shape in (("w", (8, 8)), ("b", (8,))):
+        array = rng.normal(0, 1, shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(model, tmp_path / "model.onnx")
+    kernels = {}
+    for pipeline in ("quantize-dynamic{smallest=0}", "lower-quantized-products"):
+        steps = "quantize-dynamic{smallest=0}," * ("lower" in pipeline) + pipeline
+        engine = infopt.optimize(
+            tmp_path / "model.onnx",
+            tmp_path / "e",
+            precision=PRECISION,
+            pipeline=steps,
+            measure=False,
+        )
+        kernels[pipeline] = engine.manifest.evidence["outcome"]["kernels"]
+    assert kernels["quantize-dynamic{smallest=0}"] == {"DynamicQuantizeMatMul": 1, "Add": 1}
+    assert kernels["lower-quantized-products"] == {"DynamicQuantizeMatMul": 1}
+
+
+def test_what_onnxruntime_has_quantized(perceptron: Path, tmp_path: Path) -> None:
+    """Its products are lowered like ours, at any precision."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(perceptron, tmp_path / "theirs.onnx", per_channel=True)
+    engine = infopt.optimize(tmp_path / "theirs.onnx", tmp_path / "e", measure=False)
+    assert engine.manifest.evidence["equivalence"]["holds"]
+    model = onnx.load(engine.file("model.onnx"), load_external_data=False)
+    given = Counter(node.op_type for node in model.graph.node)
+    assert given["DynamicQuantizeMatMul"] == 3

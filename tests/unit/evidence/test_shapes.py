@@ -18,7 +18,23 @@ def test_texts() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["1x128", "x=1xtwo", "x=8..1", "x=1x", "=3", "x=-1"])
+def test_usual_sizes_stand_behind_an_at() -> None:
+    texts = ["x=1..8x1..512@4x128", "m=1..8", "n=3@3", "batch=1..32@8"]
+    assert shapes.parse_shapes(texts)["x"] == ((1, 8), (1, 512))
+    assert shapes.parse_usual(texts) == {"x": (4, 128), "n": (3,), "batch": (8,)}
+    assert shapes.parse_usual([*texts, "x=1x128"]) == {"n": (3,), "batch": (8,)}
+
+
+@pytest.mark.parametrize("text", ["x=1..8@9", "x=1..8x4@1x3"])
+def test_a_usual_size_lies_within_its_range(text: str) -> None:
+    with pytest.raises(UsageError, match=r"the usual size . is not within"):
+        shapes.parse_shape(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1x128", "x=1xtwo", "x=8..1", "x=1x", "=3", "x=-1", "x=1@", "x=1x2@1", "x=1..8@1..2", "x=@"],
+)
 def test_malformed_texts_say_the_form(text: str) -> None:
     with pytest.raises(UsageError, match="write name=1x128"):
         shapes.parse_shape(text)

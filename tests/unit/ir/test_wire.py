@@ -36,6 +36,17 @@ def test_large_raw_data_becomes_a_reference_into_the_same_bytes() -> None:
     assert len(stripped) < len(data) - length + 100
 
 
+def test_a_tensor_that_says_it_is_not_external() -> None:
+    """As those do that onnx has loaded from an external file, and all that are made of them."""
+    weight = np.arange(1024, dtype=np.float32)
+    tensor = numpy_helper.from_array(weight, "w")
+    tensor.data_location = TensorProto.DEFAULT
+    data = _model(tensor).SerializeToString()
+    reference = _references(wire.without_payloads(data, "here"))["w"]
+    offset, length = int(reference["offset"]), int(reference["length"])
+    assert data[offset : offset + length] == weight.tobytes()
+
+
 def test_packed_float_data_has_the_same_bytes_and_is_referred_to() -> None:
     values = np.linspace(0, 1, 512, dtype=np.float32)
     tensor = helper.make_tensor("w", TensorProto.FLOAT, [512], values)

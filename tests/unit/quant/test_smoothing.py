@@ -5,7 +5,7 @@ from onnx_ir import DataType
 from infopt.errors import QuantizationError
 from infopt.quant.affine import fake_quantize, parameters, weight_range
 from infopt.quant.granularity import PerAxis, PerTensor
-from infopt.quant.smoothing import BOUND, smooth_factors
+from infopt.quant.smoothing import BOUND, expected_noise, smooth_factors
 from infopt.quant.spec import QuantSpec
 from tests.support.activations import layer
 
@@ -47,3 +47,23 @@ def test_input_that_makes_no_sense() -> None:
     for bad in (np.array([1, np.nan]), np.array([1, -1.0]), np.array([1, np.inf])):
         with pytest.raises(QuantizationError, match="finite and not negative"):
             smooth_factors(one, bad)
+
+
+def test_the_noise_to_expect_is_that_which_comes() -> None:
+    case = layer(64, 256, 4096)
+    activation, weight = QuantSpec(DataType.INT8), QuantSpec(DataType.INT8, PerAxis(0))
+    seen, means = np.abs(case.inputs).max(axis=0), np.abs(case.inputs).mean(axis=0)
+    largest = np.abs(case.weight).max(axis=0)
+
+    def error(factors: np.ndarray) -> float:
+        x, w = case.inputs / factors, case.weight * factors
+        xs = fake_quantize(x, parameters(*weight_range(x, PerTensor()), activation), activation)
+        ws = fake_quantize(w, parameters(*weight_range(w, PerAxis(0)), weight), weight)
+        return float(np.mean((xs @ ws.T - case.inputs @ case.weight.T) ** 2))
+
+    every = [np.ones(seen.size, np.float32)]
+    every += [smooth_factors(seen, largest, alpha) for alpha in (0.2, 0.5, 0.8, 1.0)]
+    expected = np.array([expected_noise(seen, means, case.weight, each) for each in every])
+    found = np.array([error(each) for each in every])
+    np.testing.assert_allclose(expected / expected[0], found / found[0], rtol=0.5)
+    assert expected.argmin() == found.argmin()

@@ -17,6 +17,7 @@ from infopt.passes.quantization.equalize_layers import EqualizeLayers
 from infopt.passes.quantization.quantize_dynamic import QuantizeDynamic
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.passes.quantization.quantize_weights import QuantizeWeights
+from infopt.passes.quantization.smooth_quant import SmoothQuant
 from infopt.pipeline import Calibrate, Step
 from infopt.target import Target
 
@@ -29,9 +30,11 @@ def _static() -> tuple[Step, ...]:
         # Products and their biases in the form in which they will run: what is observed of a
         # value and what is quantized are the same then.
         *choices.linear(_CPU),
-        # Channels of a range of their own, where that costs nothing …
+        # Channels of a range of their own, where that costs nothing in convolutions; in front of
+        # products a Mul costs some 5 %, and takes two thirds of the error away …
         Calibrate(),
         EqualizeLayers(),
+        SmoothQuant(alpha=0.8, multiply=True),
         # … so that the ranges are others than before.
         Calibrate(),
         # Its integer convolutions and sums return integers; its products return numbers.
@@ -104,6 +107,14 @@ _REFUSED: Mapping[tuple[str, str], str] = {
     (_CPU, "bf16"): (
         "ONNX Runtime has no bfloat16 kernels for processors, save for moving numbers about, and "
         f"does not load such a model; {_INSTEAD}"
+    ),
+    (_CPU, "fp8"): (
+        "ONNX Runtime multiplies no floating-point numbers of 8 bits; choose int8 there, or a "
+        "target of TensorRT"
+    ),
+    (_CUDA, "fp8"): (
+        "ONNX Runtime multiplies no floating-point numbers of 8 bits; choose fp16 there, or a "
+        "target of TensorRT"
     ),
     (_CUDA, "int8"): (
         "ONNX Runtime has no integer convolutions or products for CUDA and would run this model "

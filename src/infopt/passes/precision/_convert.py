@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
-from infopt.passes.base import Journal, Pass, Preserves
+from infopt.passes.base import Journal, Preserves
 from infopt.passes.editing import Editor, erase_unused, is_used
+from infopt.passes.keeping import KEPT, Keeping
 from infopt.passes.observed import NOT_OBSERVED, calibration_of
 from infopt.passes.precision._half import Half
 from infopt.passes.precision._judge import Judge, Site, widened
@@ -21,7 +22,7 @@ from infopt.quant.calibration import Request
 
 
 @dataclasses.dataclass(frozen=True)
-class Convert(Pass):
+class Convert(Keeping):
     """Float32 becomes a type of 16 bits, node by node, where that type can hold the numbers."""
 
     preserves: ClassVar[Preserves] = Preserves.APPROXIMATE
@@ -50,8 +51,11 @@ class Convert(Pass):
         if verdicts and not calibration_of(model).samples:
             where = model.graph.name or "the model"
             journal.refuse("range", where, f"it {NOT_OBSERVED}; only its constants were judged")
+        kept = self.kept(model)
         for found, reason in verdicts:
-            if reason is not None:
+            if found.node.name in kept:
+                journal.refuse("convert", found.node, KEPT)
+            elif reason is not None:
                 journal.refuse("convert", found.node, reason)
             elif journal.permits("convert", found.node):
                 writer.convert(found)

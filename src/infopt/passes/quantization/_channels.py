@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -74,6 +74,30 @@ def divide(found: Plan, scale: np.ndarray, editor: Editor) -> None:
         new = editor.add_constant(constant.node, divided, f"{old.name}_divided")
         constant.node.replace_input_with(constant.index, new)
         erase_unused(old)
+
+
+def divide_at_run_time(
+    value: ir.Value, readers: Sequence[ir.Node], scale: np.ndarray, editor: Editor
+) -> None:
+    """Let products read ``value`` divided, by a Mul in front of the first of them.
+
+    Args:
+        value: What is to be divided.
+        readers: Nodes of one graph, in its order, that have ``value`` as their first input.
+        scale: float32 ``(channels,)``.
+        editor: Of the model.
+    """
+    first, graph = readers[0], readers[0].graph
+    assert graph is not None
+    factors = editor.add_constant(first, np.float32(1) / scale, f"{value.name}_factors")
+    node = ir.Node("", "Mul", [value, factors], num_outputs=1)
+    node.name = editor.fresh_name(f"{value.name}/Mul")
+    product = node.outputs[0]
+    product.name, product.type = editor.fresh_name(f"{value.name}_Mul"), value.type
+    product.shape = None if value.shape is None else value.shape.copy()
+    graph.insert_before(first, node)
+    for reader in readers:
+        reader.replace_input_with(0, product)
 
 
 def _normalization(node: ir.Node, channels: int) -> Plan | str:

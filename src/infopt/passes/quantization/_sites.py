@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import onnx_ir as ir
 
 from infopt.ir import queries
@@ -25,6 +26,8 @@ class Site:
     """Which input is a constant bias for each output channel."""
     output: ir.Value | None = None
     """What is quantized behind it: its output, or that of the activation function that follows."""
+    into: ir.Node | None = None
+    """The convolution that takes a sum in, of which only the other summand is quantized then."""
 
     @property
     def inputs(self) -> tuple[ir.Value, ...]:
@@ -55,6 +58,19 @@ def site(node: ir.Node) -> Site | str | None:
 def channels_axis(node: ir.Node) -> int:
     """The axis of the input that the weights sum over."""
     return 1 if node.op_type == "Conv" else -1
+
+
+def rows(found: Site) -> np.ndarray:
+    """The weights of a linear layer: float32 ``(out, in)``, maybe memory-mapped."""
+    array = queries.constant(found.node.inputs[1])
+    assert array is not None
+    return array if found.axis == 0 else array.T
+
+
+def in_main_graph(value: ir.Value, model: ir.Model) -> bool:
+    """Whether ``value`` belongs to the main graph, the values of which can be observed."""
+    producer = value.producer()
+    return value in model.graph.inputs if producer is None else producer.graph is model.graph
 
 
 def _convolution(node: ir.Node) -> Site | str | None:

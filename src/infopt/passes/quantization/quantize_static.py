@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import ClassVar, Self
 
 import numpy as np
 import onnx_ir as ir
 
 from infopt.errors import QuantizationError, nearest
 from infopt.ir import queries
-from infopt.passes.base import Journal, Pass, Preserves
+from infopt.passes.base import Journal, Preserves
 from infopt.passes.editing import Editor
+from infopt.passes.keeping import KEPT, Keeping
 from infopt.passes.observed import NOT_OBSERVED, calibration_of, unobserved
 from infopt.passes.quantization._per_channel import request, rounded
+from infopt.passes.quantization._placement import Limits, beside_convolution, neighbours, together
 from infopt.passes.quantization._sites import Site, site
 from infopt.passes.quantization._writer import Writer
 from infopt.quant.affine import Parameters
@@ -23,11 +25,11 @@ from infopt.quant.calibration import Calibration, Request
 from infopt.quant.granularity import PerAxis, PerTensor
 from infopt.quant.ranges import find_range
 from infopt.quant.scheme import QuantScheme
-from infopt.quant.spec import INTEGER_LIMITS, QuantSpec
+from infopt.quant.spec import FLOAT_TYPES, INTEGER_LIMITS, QuantSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantizeStatic(Pass):
+class QuantizeStatic(Keeping):
     """Operators read ``DequantizeLinear(QuantizeLinear(x))`` instead of ``x``.
 
     The weights become integers with a scale for each output channel. The scales of activations
@@ -37,7 +39,8 @@ class QuantizeStatic(Pass):
     arXiv:2106.08295, explain the choices).
 
     Activations that the calibration has not seen, or in which it has seen infinities or no
-    numbers, stay as they are, and so does what reads them.
+    numbers, stay as they are, and so does what reads them. A node that ``keep`` names computes with
+    floats; what it reads is rounded all the same where that stands behind another operator.
     """
 
     name: ClassVar[str] = "quantize-static"
@@ -49,7 +52,7 @@ class QuantizeStatic(Pass):
     outputs: str = ""
     """Those of them behind which the result is quantized for all who read it."""
     activations: str = "uint8"
-    """The type of activations."""
+    """The type of activations; ``float8e4m3fn`` for both if for one."""
     weights: str = "int8"
     """The type of weights, which are symmetric."""
     symmetric: bool = False
@@ -60,6 +63,32 @@ class QuantizeStatic(Pass):
     """How weights are rounded: ``nearest``, or ``gptq`` where an input is one vector."""
     biases: bool = True
     """Whether biases become integers, too, on the scale of the product."""
+    channels: int = 1
+    """The least number of channels that a convolution reads and writes to be quantized."""
+    filter: int = 0
+    """The largest number of elements of its filters; 0 for any."""
+    grouped: bool = True
+    """Whether convolutions in groups are quantized, whose channels are not counted then."""
+    vectors: bool = True
+    """Whether products of a vector are quantized, or those that return one."""
+    skips: bool = False
+    """Whether of a sum only the summand is quantized that its convolution does not write."""
+    alike: str = ""
+    """Operators, with ``+`` between them, around which all that is quantized has one scale."""
+    sums: bool = False
+    """Whether sums are quantized into which no integers flow, too."""
+
+    def __post_init__(self) -> None:
+        floating = [_type(word) in FLOAT_TYPES for word in (self.activations, self.weights)]
+        if floating[0] != floating[1]:
+            raise QuantizationError(
+                f"{self.activations} and {self.weights} are not multiplied with each other; choose "
+                "integers, or float8e4m3fn, for both"
+            )
+
+    def alone(self, name: str, names: Collection[str]) -> Self:
+        # No integers flow into a sum that stands alone.
+        return dataclasses.replace(super().alone(name, names), sums=True)
 
     def observes(self, model: ir.Model) -> Iterable[Request]:
         for found in self._sites(model.graph):
@@ -72,8 +101,18 @@ class QuantizeStatic(Pass):
     def apply(self, model: ir.Model, journal: Journal) -> None:
         calibration = calibration_of(model)
         writer = Writer(Editor(model))
-        for found in list(self._sites(model.graph, journal)):
-            if found.weights is None and not any(map(writer.is_quantized, found.inputs)):
+        sites = list(self._sites(model.graph, journal))
+        if self.alike:
+            values = [v for found in sites for v in (*found.inputs, *self._output(found))]
+            groups = neighbours(model.graph, self.alike.split("+"), values)
+            calibration = together(calibration, groups)
+        kept = self.kept(model)
+        for found in sites:
+            if found.node.name in kept:
+                journal.refuse(self.name, found.node, KEPT)
+                continue
+            sum_ = found.weights is None and not self.sums
+            if sum_ and not _adds_integers(found, writer):
                 continue  # a sum of numbers stays one
             known = self._known(found, calibration, writer)
             if isinstance(known, str):
@@ -105,9 +144,18 @@ class QuantizeStatic(Pass):
                 continue
             found = site(node)
             if isinstance(found, Site):
+                found = self._placed(found)
+            if isinstance(found, Site):
                 yield found
             elif found is not None and journal is not None:
                 journal.refuse(self.name, node, found)
+
+    def _placed(self, found: Site) -> Site | str | None:
+        """The operator as the target gains by it; or why it does not."""
+        if found.weights is None:
+            return beside_convolution(found) if self.skips else found
+        limits = Limits(self.channels, self.filter, self.grouped, self.vectors)
+        return limits.why_not(found) or found
 
     def _output(self, found: Site) -> tuple[ir.Value, ...]:
         """The result, if it is quantized."""
@@ -130,8 +178,9 @@ class QuantizeStatic(Pass):
 
     @property
     def _scheme(self) -> QuantScheme:
+        weights = _type(self.weights)
         return QuantScheme(
-            QuantSpec(_type(self.weights), PerAxis(0), narrow=True),
+            QuantSpec(weights, PerAxis(0), narrow=weights in INTEGER_LIMITS),
             QuantSpec(_type(self.activations), PerTensor(), symmetric=self.symmetric),
             self.method,  # type: ignore[arg-type]
         )
@@ -163,10 +212,10 @@ class QuantizeStatic(Pass):
     ) -> None:
         node = found.node
         assert found.weights is not None
-        bias = None
-        if self.biases and found.bias is not None:
-            bias = queries.constant(node.inputs[found.bias])
         assert self._scheme.weights is not None
+        bias = None
+        if self.biases and not self._scheme.weights.is_float and found.bias is not None:
+            bias = queries.constant(node.inputs[found.bias])
         spec = dataclasses.replace(self._scheme.weights, granularity=PerAxis(found.axis))
         least = 0.0 if bias is None else least_scale(scale, bias)
         source = writer.source(found.inputs[0])
@@ -190,6 +239,13 @@ def least_scale(activations: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return np.asarray(np.nextafter(least.astype(np.float32), np.float32(np.inf)))
 
 
+def _adds_integers(found: Site, writer: Writer) -> bool:
+    """Whether a summand is quantized, or the convolution that takes the sum in."""
+    if found.into is not None:
+        return _is_quantized(found.into)
+    return any(map(writer.is_quantized, found.inputs))
+
+
 def _is_quantized(node: ir.Node) -> bool:
     """Whether the weights of ``node`` are integers already, or both summands are."""
     read: Sequence[ir.Value | None] = node.inputs[:2]
@@ -202,7 +258,7 @@ def _is_quantized(node: ir.Node) -> bool:
 
 
 def _type(word: str) -> ir.DataType:
-    known = [kind.name.lower() for kind in INTEGER_LIMITS]
+    known = [kind.name.lower() for kind in (*INTEGER_LIMITS, ir.DataType.FLOAT8E4M3FN)]
     if word not in known:
         raise QuantizationError(
             f"cannot quantize to {word!r}{nearest(word, known)}; use one of {', '.join(known)}"

@@ -12,8 +12,9 @@ import onnx_ir as ir
 
 from infopt.errors import QuantizationError, nearest
 from infopt.ir import queries
-from infopt.passes.base import Journal, Pass, Preserves
+from infopt.passes.base import Journal, Preserves
 from infopt.passes.editing import Editor
+from infopt.passes.keeping import KEPT, Keeping
 from infopt.passes.matching import produced_by
 from infopt.passes.observed import NOT_OBSERVED, calibration_of, unobserved
 from infopt.passes.quantization import _channels
@@ -25,7 +26,7 @@ from infopt.passes.quantization._rounding import (
     round_weight,
     spec_of,
 )
-from infopt.passes.quantization._sites import Site, site
+from infopt.passes.quantization._sites import Site, in_main_graph, rows, site
 from infopt.passes.quantization._writer import Writer
 from infopt.quant.affine import Parameters
 from infopt.quant.calibration import Calibration, Request
@@ -55,7 +56,7 @@ class _Observed:
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantizeWeights(Pass):
+class QuantizeWeights(Keeping):
     """Products read ``DequantizeLinear<axis, block_size>(integers, scales, zero points)``.
 
     Each ``block`` inputs of an output channel share a scale. ``algorithm`` says how weights are
@@ -106,7 +107,7 @@ class QuantizeWeights(Pass):
             return
         for group in self._groups(model):
             x = group[0].inputs[0]
-            if queries.constant_tensor(x) is None and _in_main_graph(x, model):
+            if queries.constant_tensor(x) is None and in_main_graph(x, model):
                 yield Request(x.name or "", "moments", -1)
                 if self.algorithm == "awq":
                     yield Request(x.name or "", "channels", -1)
@@ -120,7 +121,7 @@ class QuantizeWeights(Pass):
             x, graph = group[0].inputs[0], id(group[0].node.graph)
             # A value of the main graph is observed wherever it is read. Others have none of its
             # names, but functions may have.
-            unknown = None if _in_main_graph(x, model) else hidden[graph]
+            unknown = None if in_main_graph(x, model) else hidden[graph]
             observed = self._observed(x, unknown, calibration)
             if isinstance(observed, str):
                 for found in group:
@@ -142,13 +143,17 @@ class QuantizeWeights(Pass):
     def _groups(self, model: ir.Model, journal: Journal | None = None) -> list[list[Site]]:
         """The layers to quantize, those of one input together; near misses go to the journal."""
         groups: dict[tuple[ir.Value, int], list[Site]] = {}
+        # What is observed does not depend on what is kept: a search does not observe again.
+        kept = frozenset() if journal is None else self.kept(model)
         for node in list(queries.nodes(model)):
             if not queries.is_standard(node, *_OPERATORS):
                 continue
             if produced_by(node.inputs[1], "DequantizeLinear") is not None:
                 continue
             found = self._site(node)
-            if isinstance(found, Site):
+            if isinstance(found, Site) and journal is not None and node.name in kept:
+                journal.refuse(self.name, node, KEPT)
+            elif isinstance(found, Site):
                 groups.setdefault((found.inputs[0], id(node.graph)), []).append(found)
             elif found is not None and journal is not None:
                 journal.refuse(self.name, node, found)
@@ -193,7 +198,7 @@ class QuantizeWeights(Pass):
     ) -> _Observed:
         """Multiply the weights of all layers of an input, and divide the input; as AWQ does."""
         x, nodes = group[0].inputs[0], [found.node for found in group]
-        stacked = np.concatenate([_rows(found) for found in group])
+        stacked = np.concatenate([rows(found) for found in group])
         assert observed.magnitude is not None
         scale = search_scale(stacked, observed.moment, observed.magnitude, self._spec)
         if np.all(scale == 1):
@@ -205,7 +210,7 @@ class QuantizeWeights(Pass):
         if not journal.permits(_SCALES, nodes[0]):
             return observed
         if isinstance(plan, str):
-            _divide_at_run_time(x, nodes, scale, editor)
+            _channels.divide_at_run_time(x, nodes, scale, editor)
         else:
             _channels.divide(plan, scale, editor)
         for found in group:
@@ -233,7 +238,7 @@ class QuantizeWeights(Pass):
             return
         moment = None if observed is None else observed.moment
         integers, parameters, gave_up = round_weight(
-            _rows(found), self._spec, self.algorithm, moment
+            rows(found), self._spec, self.algorithm, moment
         )
         if gave_up:
             journal.refuse(self.algorithm, node, GAVE_UP)
@@ -257,39 +262,10 @@ def _release(weights: ir.Value) -> None:
             weights.const_value.release()
 
 
-def _rows(found: Site) -> np.ndarray:
-    """The weights of a layer: float32 ``(out, in)``, maybe memory-mapped."""
-    array = queries.constant(found.node.inputs[1])
-    assert array is not None
-    return array if found.axis == 0 else array.T
-
-
 def _is_finite(found: Site, journal: Journal) -> bool:
-    weights = _rows(found)
+    weights = rows(found)
     # A sum is infinite or no number where an element is; in float64 no other is.
     finite = bool(np.isfinite(weights.sum(dtype=np.float64)))
     if not finite:
         journal.refuse(QuantizeWeights.name, found.node, "its weights are not all finite")
     return finite
-
-
-def _divide_at_run_time(
-    x: ir.Value, nodes: Sequence[ir.Node], scale: np.ndarray, editor: Editor
-) -> None:
-    """Let these nodes read ``x`` divided, by a Mul in front of the first."""
-    first, graph = nodes[0], nodes[0].graph
-    assert graph is not None
-    factors = editor.add_constant(first, np.float32(1) / scale, f"{x.name}_factors")
-    node = ir.Node("", "Mul", [x, factors], num_outputs=1)
-    node.name = editor.fresh_name(f"{x.name}/Mul")
-    product = node.outputs[0]
-    product.name, product.type = editor.fresh_name(f"{x.name}_Mul"), x.type
-    product.shape = None if x.shape is None else x.shape.copy()
-    graph.insert_before(first, node)
-    for reader in nodes:
-        reader.replace_input_with(0, product)
-
-
-def _in_main_graph(value: ir.Value, model: ir.Model) -> bool:
-    producer = value.producer()
-    return value in model.graph.inputs if producer is None else producer.graph is model.graph

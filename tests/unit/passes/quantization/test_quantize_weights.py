@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx.parser
 import onnx_ir as ir
 import pytest
 
@@ -19,25 +17,7 @@ from infopt.passes.quantization.quantize_weights import QuantizeWeights
 from infopt.pipeline import Calibrate, PassRun, Pipeline, Stop
 from tests.support.calibrating import observe
 from tests.support.models import check, feeds, run
-
-K = 64
-SQUARE = (K, K)
-
-
-def build(body: str, shapes: Mapping[str, tuple[int, ...]], *, results: int = 1) -> ir.Model:
-    """A model on ``float[16,64] x`` with random weights, and results of the same shape."""
-    ends = ", ".join(f"float[16,{K}] y{number or ''}" for number in range(results))
-    proto = onnx.parser.parse_model(
-        f'<ir_version: 11, opset_import: ["" : 24]> g (float[16,{K}] x) => ({ends}) {{ {body} }}'
-    )
-    rng = np.random.default_rng(0)
-    for name, shape in shapes.items():
-        # Some inputs matter more than others.
-        array = rng.normal(0, 0.2, shape) * np.exp(rng.normal(0, 1, shape[-1]))
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
-    model = ir.from_proto(proto)
-    infer_shapes(model)
-    return model
+from tests.support.weighted import SQUARE, K, build, noise
 
 
 def quantized(model: ir.Model, a_pass: QuantizeWeights) -> PassRun:
@@ -48,16 +28,6 @@ def quantized(model: ir.Model, a_pass: QuantizeWeights) -> PassRun:
 
 def rules(found: PassRun) -> list[str]:
     return [change.rule for change in found.changes]
-
-
-def noise(model: ir.Model, other: ir.Model) -> float:
-    """Mean squared difference of all outputs, relative to their mean square."""
-    inputs = feeds(model, 3)
-    right, found = (
-        [array.astype(np.float64) for array in run(each, inputs)] for each in (model, other)
-    )
-    pairs = list(zip(right, found, strict=True))
-    return float(sum(((a - b) ** 2).sum() for a, b in pairs) / sum((a**2).sum() for a, _ in pairs))
 
 
 @pytest.mark.parametrize("algorithm", ["nearest", "hqq", "gptq", "awq"])

@@ -1,0 +1,169 @@
+"""The process that builds, and what becomes of its end, whichever it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from infopt.backends.tensorrt import builder, timings
+from infopt.backends.tensorrt.builder import Request, build
+from infopt.backends.tensorrt.options import BuildOptions
+from infopt.backends.tensorrt.profiles import Range
+from infopt.errors import CompileError, UnavailableError
+
+
+def _unwatched(phase: str, done: int, total: int) -> None: ...
+
+
+@pytest.fixture
+def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
+    monkeypatch.setenv("PYTHONPATH", str(Path("tests/support/pretended").resolve()))
+    monkeypatch.setenv("PRETEND", "build")
+    return Request(
+        module="pretended_tensorrt",
+        model=tmp_path / "model.onnx",
+        plan=tmp_path / "engine.plan",
+        capabilities=("sm86", "sm89"),
+        profile={"x": Range((1, 4), (2, 4), (8, 4))},
+        options=BuildOptions(workspace=1024, optimization_level=5, refit=True),
+        timings=tmp_path / "kept" / "a.timings",
+    )
+
+
+def test_all_that_was_asked_for_reaches_tensorrt(request_: Request, tmp_path: Path) -> None:
+    heard: list[tuple[str, int, int]] = []
+    built = build(request_, tmp_path, lambda *step: heard.append(step))
+    assert request_.plan.read_text().splitlines() == [
+        "SM86",
+        "SM89",
+        "WORKSPACE=1024",
+        "no VERSION_COMPATIBLE",
+        "REFIT",
+        "no STRIP_PLAN",
+        "no TF32",
+        "x=([1, 4], [2, 4], [8, 4])",
+        "level=5",
+    ]
+    assert heard == [("building", 0, 2), ("building", 1, 2), ("building", 2, 2)]
+    assert (built.version, built.warnings) == ("99.1", ("slow kernel",))
+    assert built.network == {"elementwise float": 2}
+    assert built.seconds > 0
+
+
+def test_timings_grow_from_build_to_build(request_: Request, tmp_path: Path) -> None:
+    for _ in range(3):
+        assert build(request_, tmp_path, _unwatched).timing_cache
+    assert request_.timings is not None
+    kept = timings.read(request_.timings, tmp_path)
+    assert kept is not None
+    assert kept.read_bytes() == b"+++"
+
+
+def test_without_a_place_for_timings_none_are_kept(request_: Request, tmp_path: Path) -> None:
+    request = dataclasses.replace(request_, timings=None)
+    assert not build(request, tmp_path, _unwatched).timing_cache
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("die", r"was killed \(SIGKILL\); no engine was written\. Was there enough memory\?"),
+        ("exit", "ended with exit code 7; its last words: cuda: an illegal memory access"),
+        ("fail", "could not build the engine: no kernel for node c"),
+    ],
+)
+def test_a_bad_end_is_an_error_and_leaves_the_timings_alone(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, message: str
+) -> None:
+    build(request_, tmp_path, _unwatched)
+    request_.plan.unlink()
+    assert request_.timings is not None
+    before = request_.timings.read_bytes()
+    monkeypatch.setenv("PRETEND", what)
+    with pytest.raises(CompileError, match=message):
+        build(request_, tmp_path, _unwatched)
+    assert not request_.plan.exists()
+    assert request_.timings.read_bytes() == before
+    assert [file.name for file in request_.timings.parent.iterdir()] == [request_.timings.name]
+
+
+def test_a_refusal_holds_every_complaint(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRETEND", "refuse")
+    with pytest.raises(builder.RefusedError) as caught:
+        build(request_, tmp_path, _unwatched)
+    assert [complaint["node"] for complaint in caught.value.complaints] == ["/layer.0/a", "b"]
+
+
+def test_a_library_that_does_not_load_is_named(request_: Request, tmp_path: Path) -> None:
+    request = dataclasses.replace(request_, module="no_such_tensorrt")
+    with pytest.raises(UnavailableError, match="no_such_tensorrt does not load"):
+        build(request, tmp_path, _unwatched)
+
+
+def _children() -> set[int]:
+    mine = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
+    return set(map(int, Path(mine).read_text().split()))
+
+
+def test_ctrl_c_ends_the_process_that_builds(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRETEND", "hang")
+    before = _children()
+
+    def press_ctrl_c(phase: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(request_, tmp_path, press_ctrl_c)
+    assert _children() <= before
+    assert not request_.plan.exists()
+
+
+_WAITING = """
+import os, sys
+from pathlib import Path
+from infopt.backends.tensorrt.builder import Request, build
+from infopt.backends.tensorrt.options import BuildOptions
+
+room = Path(sys.argv[1])
+request = Request("pretended_tensorrt", room, room / "plan", (), {}, BuildOptions(), None)
+mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+build(request, room, lambda *_: print(mine.read_text(), flush=True))
+"""
+
+
+def test_a_builder_does_not_outlive_whoever_waits(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRETEND", "hang")
+    source = Path("src").resolve()
+    environment = {**os.environ, "PYTHONPATH": f"{source}:{os.environ['PYTHONPATH']}"}
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", _WAITING, str(tmp_path)], stdout=subprocess.PIPE, env=environment
+    )
+    with waiting:
+        assert waiting.stdout is not None
+        child = int(waiting.stdout.readline())
+        waiting.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while _is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _is_running(child)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
