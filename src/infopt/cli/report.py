@@ -50,7 +50,8 @@ def changes(manifest: Manifest, *, verbose: bool) -> RenderableType:
             if verbose
             else (f"{delta:+,}".replace("-", "−") if delta else "·")
         )
-        drawn.add_row("", _short(row["spec"]), nodes, f"{len(row['changes']):,}", duration(row["seconds"]))
+        spec, changed = _short(row["spec"]), f"{len(row['changes']):,}"
+        drawn.add_row("", spec, nodes, changed, duration(row["seconds"]))
     idle = len(rows) - len(active)
     if idle:
         seconds = sum(row["seconds"] for row in rows if not row["changes"])
@@ -196,7 +197,8 @@ def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType
     none = _decibels(float(found["trials"][0]["sqnr_db"]))
     yield _indented(f"{limits}: held with {nodes} ({none} with none), {engines} tried", "quiet")
     drop = any(row["drop"] is not None for row in kept)
-    drawn = table("", "kept in float", "operator", ">SQNR alone", *([">lost alone"] if drop else []))
+    more = [">lost alone"] if drop else []
+    drawn = table("", "kept in float", "operator", ">SQNR alone", *more)
     shown = kept if verbose or len(kept) <= SHOWN else kept[:SHOWN]
     for row in shown:
         lost = [] if row["drop"] is None else [f"{float(row['drop']):.3g}"]

@@ -88,7 +88,7 @@ def cost(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Cost:
 
 
 def flops_of_nodes(model: ir.Model) -> dict[str, int]:
-    """The FLOPs of one run of each node of the main graph by its name, at the sizes of :func:`cost`.
+    """The FLOPs of one run of each node of the main graph, by its name; sizes as in :func:`cost`.
 
     Nodes whose arithmetic is not known count nothing. The model is not changed.
 

@@ -90,7 +90,8 @@ def test_what_is_kept_is_observed_all_the_same() -> None:
 
 
 def test_a_name_that_no_node_has() -> None:
-    for a_pass in (QuantizeStatic(keep="frist"), QuantizeWeights(keep="frist"), ConvertFloat16(keep="frist")):
+    for kind in (QuantizeStatic, QuantizeWeights, ConvertFloat16):
+        a_pass = kind(keep="frist")
         with pytest.raises(PipelineError, match="no such node; did you mean 'first'"):
             a_pass.call(parse(MODEL))
 

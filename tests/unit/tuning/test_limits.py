@@ -35,7 +35,9 @@ def test_a_relative_error_or_decibels() -> None:
     assert limits(None, None, None, usual=USUAL, data=True) is None
 
 
-@pytest.mark.parametrize("wrong", ["", "much", "-0.1", -1.0, math.nan, math.inf, "dB", "1..2", "--1"])
+@pytest.mark.parametrize(
+    "wrong", ["", "much", "-0.1", -1.0, math.nan, math.inf, "dB", "1..2", "--1"]
+)
 def test_errors_that_are_no_bound(wrong: float | str) -> None:
     with pytest.raises(UsageError, match="is no bound; write a relative error"):
         _of(wrong)

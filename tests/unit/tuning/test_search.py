@@ -32,7 +32,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Linear layers, of which the fourth has weights of very unequal size."""
     rng = np.random.default_rng(0)
     lines, name = [], "x"
-    proto = onnx.ModelProto()
     arrays = {}
     for number in range(NODES):
         out = "y" if number == NODES - 1 else f"h{number}"
@@ -41,10 +40,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
         arrays[f"w{number}"] = rng.normal(size=(16, 16)) / 4
         name = out
     arrays["w3"][0] *= 40
-    text = "\n".join(lines)
-    proto = onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["" : 21]> g (float[n,16] x) => (float[n,16] y) {{ {text} }}'
-    )
+    head = '<ir_version: 10, opset_import: ["" : 21]>\n'
+    graph = "g (float[n,16] x) => (float[n,16] y) {\n" + "\n".join(lines) + "\n}"
+    proto = onnx.parser.parse_model(head + graph)
     for key, array in arrays.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array.astype("f"), key))
     path = tmp_path_factory.mktemp("network") / "network.onnx"
@@ -83,9 +81,7 @@ def test_the_worst_stay_in_float_until_it_holds(network: Path, tmp_path: Path) -
     plain = _optimize(network, tmp_path / "plain")
     wanted = _error(plain) + 3
     events: list[Event] = []
-    engine = _optimize(
-        network, tmp_path / "e", max_error=f"{wanted}dB", on_event=events.append
-    )
+    engine = _optimize(network, tmp_path / "e", max_error=f"{wanted}dB", on_event=events.append)
     mixed = engine.manifest.evidence["mixed"]
     assert _error(engine) >= wanted
     assert engine.manifest.evidence["equivalence"]["least_sqnr"] == pytest.approx(wanted)
