@@ -32,7 +32,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Linear layers, of which the fourth has weights of very unequal size."""
     rng = np.random.default_rng(0)
     lines, name = [], "x"
-    proto = onnx.ModelProto()
     arrays = {}
     for number in range(NODES):
         out = "y" if number == NODES - 1 else f"h{number}"
