@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from infopt.measure import timing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,3 +15,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="rewrite the expected parts of tests/golden with what the passes do now",
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_rests() -> Iterator[None]:
+    """What tests time is not looked at, so that nothing need come to rest before it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "REST", 0.0)
+        patch.setattr(timing, "MIN_SAMPLE", 1e-3)
+        yield
