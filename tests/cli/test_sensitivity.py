@@ -35,7 +35,8 @@ def test_the_table(infopt: Run, model: Path, data: Path) -> None:
     )
     assert max(map(len, lines)) <= 80
     verbs = [line.split()[0] for line in result.stderr.splitlines() if line]
-    assert verbs == ["Imported", "Optimized", "Calibrated", "Compiled", "Ranked"]
+    stages = ["Optimized", "Calibrated"] * 2  # before smoothing, and after
+    assert verbs == ["Imported", *stages, "Compiled", "Ranked"]
     assert "Ranked 9 runs" in result.stderr
 
 

@@ -107,7 +107,12 @@ class QuantizeStatic(Keeping):
             groups = neighbours(model.graph, self.alike.split("+"), values)
             calibration = together(calibration, groups)
         kept = self.kept(model)
+        opset = model.opset_imports.get("", 1)
         for found in sites:
+            if opset < self._least_opset:
+                reason = f"needs opset {self._least_opset}, the model has {opset}"
+                journal.refuse(self.name, found.node, reason)
+                continue
             if found.node.name in kept:
                 journal.refuse(self.name, found.node, KEPT)
                 continue
@@ -184,6 +189,11 @@ class QuantizeStatic(Keeping):
             QuantSpec(_type(self.activations), PerTensor(), symmetric=self.symmetric),
             self.method,  # type: ignore[arg-type]
         )
+
+    @property
+    def _least_opset(self) -> int:
+        """From which opset on QuantizeLinear knows the types."""
+        return 19 if _type(self.weights) in FLOAT_TYPES else 13
 
     def _quantize(
         self,
