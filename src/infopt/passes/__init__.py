@@ -40,6 +40,7 @@ from infopt.passes.legalization.lower_gemm import LowerGemm
 from infopt.passes.legalization.lower_group_normalization import LowerGroupNormalization
 from infopt.passes.legalization.lower_quantized_products import LowerQuantizedProducts
 from infopt.passes.legalization.lower_swish import LowerSwish
+from infopt.passes.legalization.plain_attention import PlainAttention
 from infopt.passes.legalization.sink_biases import SinkBiases
 from infopt.passes.legalization.unpack_projections import UnpackProjections
 from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
@@ -75,6 +76,7 @@ _ALL: tuple[type[Pass], ...] = (
     LowerBlockProducts,
     LowerGroupNormalization,
     LowerSwish,
+    PlainAttention,
     ExpandOperators,
     FuseGelu,
     FuseLayerNormalization,
