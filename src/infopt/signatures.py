@@ -126,7 +126,8 @@ def _public_key(file: KeyFile) -> Ed25519PublicKey:
         raise UsageError(f"{file} holds no public key: {error}") from None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise UsageError(_other_kind(file))
-    return key
+    found: Ed25519PublicKey = key
+    return found
 
 
 def _other_kind(file: KeyFile) -> str:

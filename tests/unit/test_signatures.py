@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,11 @@ def _keys(directory: Path, name: str, kind: str = "ed25519") -> tuple[Path, Path
     from cryptography.hazmat.primitives import serialization as s
     from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
 
-    made = {"ed25519": ed25519.Ed25519PrivateKey, "x25519": x25519.X25519PrivateKey}[kind]
+    kinds: dict[str, Any] = {
+        "ed25519": ed25519.Ed25519PrivateKey,
+        "x25519": x25519.X25519PrivateKey,
+    }
+    made = kinds[kind]
     private = made.generate()
     files = directory / f"{name}.pem", directory / f"{name}.pub"
     plain = s.NoEncryption()

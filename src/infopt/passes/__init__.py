@@ -41,6 +41,7 @@ from infopt.passes.legalization.lower_group_normalization import LowerGroupNorma
 from infopt.passes.legalization.lower_quantized_products import LowerQuantizedProducts
 from infopt.passes.legalization.lower_swish import LowerSwish
 from infopt.passes.legalization.pad_products import PadProducts
+from infopt.passes.legalization.plain_attention import PlainAttention
 from infopt.passes.legalization.sink_biases import SinkBiases
 from infopt.passes.legalization.unpack_projections import UnpackProjections
 from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
@@ -80,6 +81,7 @@ _ALL: tuple[type[Pass], ...] = (
     LowerGroupNormalization,
     LowerSwish,
     PadProducts,
+    PlainAttention,
     ExpandOperators,
     FuseGelu,
     FuseLayerNormalization,

@@ -22,6 +22,12 @@ from infopt.evidence.synthetic import required_inputs
 from infopt.ir import files
 from infopt.ir.layers import Layers
 from infopt.passes.base import Pass
+from infopt.passes.cleanup.eliminate_common_subexpressions import EliminateCommonSubexpressions
+from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
+from infopt.passes.cleanup.eliminate_noops import EliminateNoops
+from infopt.passes.cleanup.fold_constants import FoldConstants
+from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
+from infopt.passes.legalization.plain_attention import PlainAttention
 from infopt.pipeline import Step
 
 
@@ -38,9 +44,17 @@ class TensorRtBackend(Backend):
         return policies.precision(self.target, name, data=data)
 
     def legalization(self) -> tuple[Pass, ...]:
-        # The parser knows every operator that raising makes. Of what it lacks, ONNX defines next to
-        # nothing by operators that it knows (docs/design/0011-tensorrt.md).
-        return ()
+        # The parser knows every operator that raising makes, attention with limits. Of what it
+        # lacks, ONNX defines next to nothing by what it knows (docs/design/0011-tensorrt.md).
+        return (
+            PlainAttention(),
+            # Definitions compute shapes of their own, and the same constants again and again.
+            SimplifyShapes(),
+            FoldConstants(),
+            EliminateNoops(),
+            EliminateCommonSubexpressions(),
+            EliminateDeadCode(),
+        )
 
     def check_options(self, options: RunOptions) -> None:
         wishes = BuildOptions.parse(options.provider_options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import onnx
@@ -48,21 +49,26 @@ class ExpandOperators(Pass):
         wanted, reasons = self.operators.split("+"), self.beside.split("+")
         if self.beside and not any(queries.is_standard(n, *reasons) for n in queries.nodes(model)):
             return
-        expanded = 0
-        for root in queries.roots(model):
-            opset = root.opset_imports.get("") or model.opset_imports.get("", 1)
-            for node in list(root.all_nodes()):
-                if not queries.is_standard(node, *wanted):
-                    continue
-                function = _definition(node, opset)
-                if isinstance(function, str):
-                    journal.refuse(RULE, node, function)
-                elif journal.permits(RULE, node):
-                    _call(model, node, function, expanded)
-                    expanded += 1
-        if expanded:
-            InlineFunctions().apply(model, Journal())
-            model.opset_imports.pop(DOMAIN, None)
+        expand(model, journal, lambda node: queries.is_standard(node, *wanted))
+
+
+def expand(model: ir.Model, journal: Journal, wanted: Callable[[ir.Node], bool]) -> None:
+    """Put the nodes of their definition in the place of all nodes that are ``wanted``."""
+    expanded = 0
+    for root in queries.roots(model):
+        opset = root.opset_imports.get("") or model.opset_imports.get("", 1)
+        for node in list(root.all_nodes()):
+            if not wanted(node):
+                continue
+            function = _definition(node, opset)
+            if isinstance(function, str):
+                journal.refuse(RULE, node, function)
+            elif journal.permits(RULE, node):
+                _call(model, node, function, expanded)
+                expanded += 1
+    if expanded:
+        InlineFunctions().apply(model, Journal())
+        model.opset_imports.pop(DOMAIN, None)
 
 
 def _call(model: ir.Model, node: ir.Node, function: ir.Function, number: int) -> None:

@@ -35,6 +35,19 @@ RAISED = {
         "(float16[N,4,S,64] q, float16[N,4,S,64] k, float16[N,4,S,64] v) => (float16[N,4,S,64] y)",
         "y = Attention(q, k, v)",
     ),
+    "Attention, capped": (
+        "(float[N,4,S,8] q, float[N,4,S,8] k, float[N,4,S,8] v) => (float[N,4,S,8] y)",
+        "y = Attention<softcap = 5.0>(q, k, v)",
+    ),
+    "Attention, with a past": (
+        "(float[N,4,S,8] q, float[N,4,S,8] k, float[N,4,S,8] v, float[N,4,16,8] p) "
+        "=> (float[N,4,S,8] y, float[N,4,T,8] l, float[N,4,T,8] w)",
+        "y, l, w = Attention(q, k, v, , p, p)",
+    ),
+    "Attention, float32 inside 16 bits": (
+        "(float16[N,4,S,64] q, float16[N,4,S,64] k, float16[N,4,S,64] v) => (float16[N,4,S,64] y)",
+        "y = Attention<softmax_precision = 1>(q, k, v)",
+    ),
     "RotaryEmbedding": (
         "(float[N,4,S,8] x, float[N,S,4] c, float[N,S,4] s) => (float[N,4,S,8] y)",
         "y = RotaryEmbedding(x, c, s)",
