@@ -61,7 +61,8 @@ CHOICES = (
         "MatMulNBits, level 4",
         LowerBlockProducts(accuracy_level=4),
     ),
-    # It would make that itself, too, but only of biases that stand on the right.
+    # ONNX Runtime 1.31 makes the same of the standard operators when it loads a model; written,
+    # it does not depend on an optimizer.
     Choice(_CPU, "integers as it runs", "DynamicQuantizeMatMul", LowerQuantizedProducts()),
     # An input is rounded once, whoever reads it; the pass above leaves it so.
     Choice(_CPU, "three projections as it runs", "one DynamicQuantizeLinear"),
