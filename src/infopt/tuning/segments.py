@@ -55,15 +55,15 @@ class Parts:
             most: So many parts at most.
         """
         self._outputs = [value.name or "" for value in model.graph.outputs]
-        self.parts = []
+        self.parts: list[Part] = []
         for index, (inputs, outputs, numbers) in enumerate(_cut(board, most)):
-            sessions = []
+            sessions: list[Session] = []
             for whole, names in ((board, inputs), (model, [n for n in inputs if n != WHICH])):
                 place = room / f"{index}-{len(sessions)}"
                 place.mkdir()
                 backend.compile(_part(whole, names, outputs), place)
                 sessions.append(backend.simulate(place, options))
-            self.parts.append(Part(*sessions, tuple(inputs), numbers))
+            self.parts.append(Part(sessions[0], sessions[1], tuple(inputs), numbers))
         self._known: dict[str, Any] = {}
 
     def start(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -12,22 +12,22 @@ from infopt.tuning.noise import Noise
 
 def test_signal_and_noise_are_added_up_over_samples() -> None:
     noise = Noise()
-    noise.add({"y": np.float32([1, 2])}, {"y": np.float32([1, 1])})
-    noise.add({"y": np.float32([4, 4])}, {"y": np.float32([4, 4])})
+    noise.add({"y": np.array([1, 2], np.float32)}, {"y": np.array([1, 1], np.float32)})
+    noise.add({"y": np.array([4, 4], np.float32)}, {"y": np.array([4, 4], np.float32)})
     assert noise.sqnr_db == pytest.approx(10 * math.log10(34 / 1))
     assert noise.max_relative == 1
 
 
 def test_the_worst_output_counts() -> None:
     noise = Noise()
-    right = {"a": np.float32([1, 1]), "b": np.float32([1, 1])}
-    noise.add({"a": np.float32([1, 1.1]), "b": np.float32([1, 1.01])}, right)
+    right = {"a": np.array([1, 1], np.float32), "b": np.array([1, 1], np.float32)}
+    noise.add({"a": np.array([1, 1.1], np.float32), "b": np.array([1, 1.01], np.float32)}, right)
     assert noise.sqnr_db == pytest.approx(10 * math.log10(2 / 0.01), abs=1e-4)
 
 
 def test_complex_numbers() -> None:
     noise = Noise()
-    noise.add({"y": np.complex64([1 + 1j])}, {"y": np.complex64([1])})
+    noise.add({"y": np.array([1 + 1j], np.complex64)}, {"y": np.array([1], np.complex64)})
     assert noise.sqnr_db == pytest.approx(0)
 
 
@@ -45,7 +45,7 @@ def test_complex_numbers() -> None:
 )
 def test_odd_numbers(computed: list[float], right: list[float], expected: float) -> None:
     noise = Noise()
-    noise.add({"y": np.float32(computed)}, {"y": np.float32(right)})
+    noise.add({"y": np.array(computed, np.float32)}, {"y": np.array(right, np.float32)})
     assert noise.sqnr_db == pytest.approx(expected)
     assert noise.judged
 

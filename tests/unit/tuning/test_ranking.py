@@ -68,7 +68,8 @@ def test_the_worst_come_first(found: Ranking) -> None:
     assert noise == sorted(noise)
     assert {damage.node for damage in found.nodes} == {"one", "two", "three", "sum", "four"}
     assert found.together.sqnr_db < noise[0]
-    assert found.metric is found.original is None
+    assert found.metric is None
+    assert found.original is None
     assert len(found.samples) == 6
     assert found.samples[0] == "sample 0: x=2×3×8×8"
 
@@ -174,7 +175,7 @@ def test_outputs_without_noise(tmp_path: Path) -> None:
     }"""
     path = tmp_path / "m.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
-    data = [{"x": np.float32([[1, 2], [3, -4]])}]
+    data = [{"x": np.array([[1, 2], [3, -4]], np.float32)}]
     with pytest.raises(UsageError, match="no output of the model is a floating-point number"):
         infopt.sensitivity(path, data=data)
     found = infopt.sensitivity(path, data=data, metric=lambda outputs, inputs: 1.0)

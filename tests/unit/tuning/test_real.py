@@ -39,7 +39,12 @@ def test_a_budget_is_held_with_few_nodes_in_float(
     ranking = infopt.sensitivity(file, data=samples)
     worst = ranking.nodes[0]
     assert worst.sqnr_db > ranking.together.sqnr_db
-    usual = {"precision": "int8", "data": samples, "measure": False, "least_sqnr": 0.0}
+    usual: dict[str, Any] = {
+        "precision": "int8",
+        "data": samples,
+        "measure": False,
+        "least_sqnr": 0.0,
+    }
     plain = _noise(infopt.optimize(file, tmp_path / "plain", **usual))
     engine = infopt.optimize(file, tmp_path / "mixed", max_error=f"{plain + gain}dB", **usual)
     mixed = engine.manifest.evidence["mixed"]

@@ -58,7 +58,12 @@ def _data(count: int = 4) -> list[dict[str, np.ndarray]]:
 
 
 def _optimize(network: Path, output: Path, **options: Any) -> Engine:
-    given = {"precision": "int8", "data": _data(), "measure": False, "least_sqnr": 0} | options
+    given: dict[str, Any] = {
+        "precision": "int8",
+        "data": _data(),
+        "measure": False,
+        "least_sqnr": 0,
+    } | options
     return infopt.optimize(network, output, **given)
 
 
@@ -198,7 +203,7 @@ def test_one_node(tmp_path: Path) -> None:
       [only] y = MatMul(x, w)
     }"""
     onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
-    data = [{"x": np.float32([[1, 2.3], [3, -4.7]])}]
+    data = [{"x": np.array([[1, 2.3], [3, -4.7]], np.float32)}]
     engine = _optimize(tmp_path / "m.onnx", tmp_path / "e", max_error="100dB", data=data)
     mixed = engine.manifest.evidence["mixed"]
     assert [row["node"] for row in mixed["kept"]] == ["only"]

@@ -170,7 +170,9 @@ def _columns(node: ir.Node) -> int | None:
 def _is_row(value: ir.Value | None, width: int) -> bool:
     """Whether ``value`` is a constant with a number for each column."""
     shape = queries.static_shape(value)
-    return queries.constant_tensor(value) is not None and bool(shape) and shape[-1:] == (width,)
+    if shape is None or queries.constant_tensor(value) is None:
+        return False
+    return shape[-1:] == (width,)
 
 
 def _is_single(value: ir.Value | None) -> bool:

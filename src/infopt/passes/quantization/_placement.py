@@ -45,7 +45,7 @@ class Limits:
         return None
 
 
-def _of_vectors(found: Site, weights: tuple[int, ...]) -> bool:
+def _of_vectors(found: Site, weights: Sequence[int]) -> bool:
     x = found.inputs[0]
     return weights[found.axis] == 1 or rank(x) == 1 or (rank(x) == 2 and size(x, 0) == 1)
 

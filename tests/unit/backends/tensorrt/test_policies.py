@@ -123,7 +123,7 @@ class Case:
         """The model in a precision, calibrated on all inputs but the last."""
         other = self.model.clone()
         steps = Pipeline(precision(TARGET, name, data=True))
-        steps.run(other, observe=lambda *asked: observe_on(*asked, self.inputs[:-1]))
+        steps.run(other, observe=lambda seen, asked: observe_on(seen, asked, self.inputs[:-1]))
         return other
 
     def sqnr(self, other: ir.Model) -> float:

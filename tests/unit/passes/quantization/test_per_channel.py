@@ -12,7 +12,7 @@ from infopt.passes.quantization.quantize_weights import QuantizeWeights
 from infopt.pipeline import Calibrate, PassRun, Pipeline
 from tests.support.calibrating import observe, observe_on
 from tests.support.models import parse
-from tests.unit.passes.quantization.test_quantize_weights import SQUARE, K, build
+from tests.support.weighted import SQUARE, K, build
 
 PASSES = [QuantizeStatic(algorithm="gptq"), QuantizeWeights(algorithm="gptq", smallest=0)]
 

@@ -149,7 +149,7 @@ def test_what_is_not_finite_stays(number: float) -> None:
     inputs["x"][3, 5] = number
     a_pass = SmoothQuant(rows=0)
     pipeline = Pipeline.parse("calibrate,smooth-quant{rows=0}")
-    (found,) = pipeline.run(model, observe=lambda *asked: observe_on(*asked, [inputs]))
+    (found,) = pipeline.run(model, observe=lambda seen, asked: observe_on(seen, asked, [inputs]))
     assert [r.reason for r in found.refusals] == [
         "'n' was infinite or not a number during calibration"
     ]

@@ -14,7 +14,7 @@ from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.pipeline import Calibrate, Pipeline
 from tests.support.calibrating import observe
 from tests.support.models import check, feeds, run
-from tests.unit.passes.quantization.test_quantize_weights import SQUARE, K, build
+from tests.support.weighted import SQUARE, K, build
 
 SHARING = "a = MatMul(x, w) h = Add(a, b) c = MatMul(h, w) y = Add(c, e)"
 ALONE = "a = MatMul(x, w) h = Add(a, b) c = MatMul(h, v) y = Add(c, e)"
