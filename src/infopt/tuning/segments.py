@@ -120,23 +120,25 @@ def _part(model: ir.Model, inputs: list[str], outputs: list[str]) -> ir.Model:
 def _borders(nodes: list[ir.Node], most: int) -> list[int]:
     """Before which nodes to cut: as many switches on each side, and few values in between."""
     places = [index for index, node in enumerate(nodes) if any(_numbers(node))]
-    count = min(most, len(places))
     made = {value: index for index, node in enumerate(nodes) for value in node.outputs}
     last: dict[ir.Value, int] = {}
     for index, node in enumerate(nodes):
         last.update((value, index) for value in reads(node) if value in made)
+    crossing, barred = [0] * (len(nodes) + 1), [0] * (len(nodes) + 1)
+    for value, use in last.items():
+        for counts in (crossing,) if _may_pass(value) else (crossing, barred):
+            counts[made[value] + 1] += 1
+            counts[use + 1] -= 1
+    crossing, barred = list(itertools.accumulate(crossing)), list(itertools.accumulate(barred))
+    free = [at for at in range(1, len(nodes)) if not barred[at]]
     found: list[int] = []
-    for part in range(1, count):
-        # Anywhere between the switch before the middle of the gap and the one behind it.
+    count = min(most, len(places))
+    for part in range(1, count if free else 0):
         middle = len(places) * part // count
-        low = places[middle - 1] + 1
-        choices = [
-            (sum(made[value] < at <= use for value, use in last.items()), at)
-            for at in range(low, places[middle] + 1)
-            if all(_may_pass(v) for v, use in last.items() if made[v] < at <= use)
-        ]
-        if choices and min(choices)[1] > (found[-1] if found else 0):
-            found.append(min(choices)[1])
+        low, high = places[middle - 1] + 1, places[middle]
+        at = min(free, key=lambda at: (max(low - at, at - high, 0), crossing[at]))
+        if at > (found[-1] if found else 0):
+            found.append(at)
     return found
 
 
