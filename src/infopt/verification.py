@@ -36,6 +36,8 @@ BUDGETS: Mapping[str, Budget] = {
     # 0 or less, and MiniLM with one scale for all weights of a layer 3.
     "fp16": Budget(math.inf, least_sqnr=35.0),
     "bf16": Budget(math.inf, least_sqnr=20.0),
+    # Floats with three bits behind the point: 14 dB and more.
+    "fp8": Budget(math.inf, least_sqnr=8.0),
     "int8": Budget(math.inf, least_sqnr=10.0),
     "int8-dynamic": Budget(math.inf, least_sqnr=10.0),
     "int4": Budget(math.inf, least_sqnr=5.0),
