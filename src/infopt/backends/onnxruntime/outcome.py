@@ -71,5 +71,6 @@ def _rounds(node: ir.Node) -> bool:
 
 def _reads_integers(node: ir.Node) -> bool:
     """Whether the weights of ``node`` were integers in the engine."""
-    producers = [value.producer() for value in node.inputs[:2] if value is not None]
-    return any(p is not None and p.op_type == "DequantizeLinear" for p in producers)
+    # What it multiplies them by may be rounded, too, and the node kept in float all the same.
+    producer = None if node.inputs[1] is None else node.inputs[1].producer()
+    return producer is not None and producer.op_type == "DequantizeLinear"
