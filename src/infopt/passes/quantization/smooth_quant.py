@@ -49,7 +49,7 @@ class SmoothQuant(Pass):
     """Whether an input may be multiplied at run time."""
     worth: float = 0.5
     """How much of the noise of 8 bits may be left, by estimate, for it to pay."""
-    rows: int = 512
+    rows: int = 2048
     """In how many rows an input has to be seen: a few tell little of the extremes of a channel."""
 
     def __post_init__(self) -> None:
