@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -107,7 +106,7 @@ PAGES: Sequence[Mapping[str, int]] = tuple(
 )
 COPIED: Sequence[Mapping[str, int]] = tuple(
     {"B": 1, "S": rows, "N": 1024, "M": columns, "P": 1040}
-    for columns in (1024, 2048, 4096)
+    for columns in (512, 1024, 4096)
     for rows in (1, 16, 128, 1024)
 )
 LAYERS: Sequence[Mapping[str, int]] = tuple(
@@ -556,9 +555,8 @@ def page(results: Mapping[str, Any]) -> Page:
 @click.option("--output", type=click.Path(path_type=Path), default=DOCS, show_default=True)
 @click.option("--seconds", default=3.0, show_default=True, help="For each case and size.")
 @click.option("--threads", default=None, type=int, help="By default every core.")
-@click.option("--only", default="", help="Cases whose name contains this; nothing is written …")
-@click.option("--again", is_flag=True, help="… but these, in the place of those on the page.")
-def main(output: Path, seconds: float, threads: int | None, only: str, again: bool) -> None:
+@click.option("--only", default="", help="Cases whose name contains this; nothing is written.")
+def main(output: Path, seconds: float, threads: int | None, only: str) -> None:
     """Time the kernels that legalization chooses from."""
     threads = threads or len(os.sched_getaffinity(0))
     results: dict[str, list[dict[str, Any]]] = {}
@@ -568,12 +566,9 @@ def main(output: Path, seconds: float, threads: int | None, only: str, again: bo
                 {"sizes": dict(sizes), "ways": measure(case, sizes, threads, seconds)}
                 for sizes in case.sizes
             ]
-    if again:
-        former = json.loads((output / "kernels.json").read_text())["results"]["cases"]
-        results = {**former, **results}
     report = page({"threads": threads, "cases": results})
     report.print()
-    if again or not only:
+    if not only:
         report.write(output)
 
 

@@ -171,42 +171,42 @@ def calibrator(
     Raises:
         UsageError: There is no data.
     """
+    made_up = data is None
     if data is not None:
-        samples = functools.partial(load_data, data, model)
-        return Calibrator(
-            backend,
-            samples,
-            scratch,
-            total=count(data),
-            kept=kept,
-            given=given,
-            shard=shard,
-            tell=tell,
-        )
-    if not synthetic:
+        total, samples = count(data), functools.partial(load_data, data, model)
+    elif synthetic:
+        made = _made_up(model, backend, scratch / "synthetic", shapes, seed)
+        total, samples = len(made), functools.partial(iter, made)
+    else:
         raise UsageError(
             "this precision needs to see which values the model computes: give real inputs with "
             "--data (some hundred samples), choose int8-dynamic or int4, or allow made-up "
             "inputs with --synthetic-calibration, whose ranges may be far from real ones"
         )
-    room = scratch / "synthetic"
-    room.mkdir()
-    backend.compile(model, room)
-    run = backend.simulate(room, RunOptions(optimize=False))
-    made: list[Sample] = []
-    for number in range(_SYNTHETIC_ROUNDS):
-        made += find_samples(model, run, shapes=shapes, seed=seed + 1000 * (number + 1))[0]
     return Calibrator(
         backend,
-        lambda: made,
+        samples,
         scratch,
-        total=len(made),
-        synthetic=True,
+        total=total,
+        synthetic=made_up,
         kept=kept,
         given=given,
         shard=shard,
         tell=tell,
     )
+
+
+def _made_up(
+    model: ir.Model, backend: Backend, room: Path, shapes: Shapes, seed: int
+) -> list[Sample]:
+    """Seeded inputs, several of each size."""
+    room.mkdir()
+    backend.compile(model, room)
+    run = backend.simulate(room, RunOptions(optimize=False))
+    seeds = (seed + 1000 * (number + 1) for number in range(_SYNTHETIC_ROUNDS))
+    return [
+        sample for each in seeds for sample in find_samples(model, run, shapes=shapes, seed=each)[0]
+    ]
 
 
 def with_outputs(model: ir.Model, values: Collection[str]) -> ir.Model:

@@ -10,7 +10,8 @@ from typing import Any
 from infopt import record
 from infopt.backends import backend_for
 from infopt.backends.base import RunOptions
-from infopt.errors import interruptible
+from infopt.calibration import calibrator
+from infopt.errors import UsageError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
 from infopt.evidence.shapes import Given as Shapes
@@ -19,9 +20,10 @@ from infopt.importers import ImportOptions, import_model
 from infopt.pipeline import Pipeline
 from infopt.presets import pipeline_for
 from infopt.target import DEFAULT_TARGET, parse_target
-from infopt.tuning.analysis import analyse
-from infopt.tuning.metric import MetricSource
-from infopt.tuning.ranking import Ranking
+from infopt.tuning.metric import MetricSource, metric_of
+from infopt.tuning.plan import plan_of
+from infopt.tuning.ranking import Ranking, rank
+from infopt.witness import call_witness
 
 
 def sensitivity(
@@ -70,22 +72,42 @@ def sensitivity(
         UsageError: Nothing is quantized, an argument is wrong, or the metric fails.
         Interrupted: The user stopped it.
     """
-    backend = backend_for(parse_target(target))
+    if metric is not None and data is None:
+        raise UsageError("a metric says nothing about made-up inputs; give --data")
+    judge = metric_of(metric)
+    backend, options = backend_for(parse_target(target)), RunOptions(threads=threads)
     seen = data is not None or synthetic_calibration
     passes = pipeline_for(backend, precision, pipeline, scheme, data=seen)
+    plan, sizes = plan_of(passes), as_shapes(shapes)
+    data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
-    with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
+    with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as room:
+        scratch = Path(room)
         on_event(Event("import", record.name(source)))
-        return analyse(
-            import_model(source, wishes),
+        imported = import_model(source, wishes)
+        model = imported.model
+        witness = call_witness(imported, backend, scratch, shapes=sizes, data=data, seed=seed)
+        observe = None
+        if passes.calibrates():
+            observe = calibrator(
+                model,
+                backend,
+                scratch,
+                shapes=sizes,
+                data=data,
+                synthetic=synthetic_calibration,
+                seed=seed,
+                kept=None,
+                tell=on_event,
+            )
+        plan.prepare(model, observe, on_event)
+        return rank(
+            plan,
+            model,
             backend,
-            passes,
-            Path(scratch),
-            shapes=as_shapes(shapes),
-            data=list(data) if isinstance(data, Iterator) else data,
-            metric=metric,
-            synthetic=synthetic_calibration,
-            seed=seed,
-            options=RunOptions(threads=threads),
+            witness.samples,
+            scratch,
+            metric=judge,
+            options=options,
             tell=on_event,
         )

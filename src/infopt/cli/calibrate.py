@@ -12,8 +12,10 @@ from infopt.cli.options import (
     Command,
     json_option,
     quiet_option,
+    remote_code_option,
     seed_option,
     shape_option,
+    task_option,
     verbose_option,
 )
 
@@ -74,10 +76,8 @@ EXAMPLES = (
     "--merge", is_flag=True, help="Merge calibrations of parts, given instead of MODEL, into -o."
 )
 @seed_option
-@click.option("--task", help="For Hugging Face: what the model does.")
-@click.option(
-    "--trust-remote-code", is_flag=True, help="Allow code that lies in a Hugging Face directory."
-)
+@task_option
+@remote_code_option
 @json_option
 @quiet_option
 @verbose_option

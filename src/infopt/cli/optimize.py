@@ -16,8 +16,10 @@ from infopt.cli.options import (
     metric_option,
     provider_option,
     quiet_option,
+    remote_code_option,
     seed_option,
     shape_option,
+    task_option,
     threads_option,
     tolerance_option,
     verbose_option,
@@ -111,10 +113,8 @@ EXAMPLES = (
 @seed_option
 @threads_option
 @provider_option
-@click.option("--task", help="For Hugging Face: what the model does.")
-@click.option(
-    "--trust-remote-code", is_flag=True, help="Allow code that lies in a Hugging Face directory."
-)
+@task_option
+@remote_code_option
 @json_option
 @quiet_option
 @verbose_option

@@ -93,6 +93,12 @@ expect_option = click.option(
     "Attention=12,LayerNormalization=25; with fewer the command fails.",
 )
 
+task_option = click.option("--task", help="For Hugging Face: what the model does.")
+
+remote_code_option = click.option(
+    "--trust-remote-code", is_flag=True, help="Allow code that lies in a Hugging Face directory."
+)
+
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show every detail.")
 
 seed_option = click.option(

@@ -15,8 +15,10 @@ from infopt.cli.options import (
     json_option,
     metric_option,
     quiet_option,
+    remote_code_option,
     seed_option,
     shape_option,
+    task_option,
     threads_option,
 )
 
@@ -55,10 +57,8 @@ if TYPE_CHECKING:
 )
 @seed_option
 @threads_option
-@click.option("--task", help="For Hugging Face: what the model does.")
-@click.option(
-    "--trust-remote-code", is_flag=True, help="Allow code that lies in a Hugging Face directory."
-)
+@task_option
+@remote_code_option
 @json_option
 @quiet_option
 def command(

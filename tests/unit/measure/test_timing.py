@@ -143,7 +143,7 @@ def test_precision_ends_the_rounds_early() -> None:
         ).rounds
 
     assert run(0.01) == 2 * MIN_ROUNDS
-    assert run(None) > 200
+    assert run(None) > 1000
 
 
 def test_noise_is_what_the_baseline_differs_from_itself() -> None:
@@ -153,7 +153,7 @@ def test_noise_is_what_the_baseline_differs_from_itself() -> None:
     clock.log.clear()
     found = interleave(subjects, seconds=1.0, noise=True, clock=clock, sleep=clock.sleep)
     assert found.noise == pytest.approx(0.0)
-    assert clock.log.count("a") > 1.5 * clock.log.count("b")
+    assert clock.log.count("a") > 1.8 * clock.log.count("b")
     assert set(found.samples) == {"a", "b"}
 
 

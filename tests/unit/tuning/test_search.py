@@ -18,7 +18,7 @@ from infopt.engine import Engine
 from infopt.errors import Interrupted, UsageError, VerificationError
 from infopt.events import Event
 from infopt.passes.base import Journal, Pass, Preserves
-from infopt.passes.keeping import KEPT, split
+from infopt.passes.keeping import KEPT, Keeping, split
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.pipeline import Calibrate, Pipeline
 from infopt.tuning import search
@@ -73,7 +73,9 @@ def _error(engine: Engine) -> float:
 
 def _kept(engine: Engine) -> set[str]:
     plan = plan_of(Pipeline.parse(engine.manifest.pipeline))
-    return set(split(plan.pipeline.steps[plan.start].keep))  # type: ignore[union-attr]
+    step = plan.pipeline.steps[plan.start]
+    assert isinstance(step, Keeping)
+    return set(split(step.keep))
 
 
 def test_nothing_is_kept_that_need_not_be(network: Path, tmp_path: Path) -> None:

@@ -136,7 +136,8 @@ def _worker(
         finally:
             os.close(writing)
         try:
-            with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # type: ignore[union-attr]
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
                 stdin.write(json.dumps(message).encode())
             yield process, (json.loads(line) for line in pipe if line.endswith("\n"))
         finally:

@@ -24,13 +24,13 @@ _ELEMENTWISE = operators(
 
 @dataclasses.dataclass(frozen=True)
 class PadProducts(Rewrite):
-    """``x · W``, where a row of ``x`` fills whole pages, becomes ``[x 0] · [W 0]ᵀ``: the same sum.
+    """``x · W``, where a row of ``x`` fills whole pages, becomes ``[x 0] · [W; 0]``: the same sum.
 
     A kernel reads several rows of ``x`` side by side. Where they lie a multiple of a page apart,
     all of them compete for the few places that a first-level cache has for such addresses; a row
     that is one cache line longer does not (Lam, Rothberg and Wolf, ASPLOS 1991, on leading
     dimensions). Where ``x`` comes of other products through functions of single elements, those
-    get columns of zeros, which costs next to nothing; elsewhere ``x`` is copied by a Pad, which
+    get columns of zeros, which costs little; elsewhere ``x`` is copied by a Pad, which
     pays where enough columns are computed of it.
     """
 
