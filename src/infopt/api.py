@@ -394,6 +394,6 @@ def benchmark(
         runs = []
         for sample in samples:
             on_event(Event("measure", sample.shapes()))
-            found = time_beside(sessions, sample, seconds=seconds / len(samples))
+            found = time_beside(sessions, sample, seconds=seconds / len(samples), noise=True)
             runs.append((sample.shapes(), found))
         return Benchmark(tuple(sessions), tuple(runs))

@@ -14,7 +14,7 @@ def test_models_and_engines_beside_each_other(infopt: Run, model: Path, engine: 
     time = r"[\d.]+ .s"
     name = re.escape(str(model))
     assert re.search(rf"{name} +{time} +{time} +{time} +1\.00× +baseline", result.stdout)
-    interval = r"[\d.]+–[\d.]+ +(faster|same|slower|inconclusive)"
+    interval = r"[\d.]+–[\d.]+ +(better|same|worse|inconclusive)"
     name = re.escape(str(engine))
     assert re.search(rf"{name} +{time} +{time} +{time} +[\d.]+× +{interval}", result.stdout)
     assert "95% confidence" in result.stdout

@@ -257,7 +257,7 @@ def speed(found: Mapping[str, Any], title: str = "How fast") -> RenderableType:
             *(duration(row[key]) for key in ("median", "p90", "p99")),
             f"{ratio['value']:.2f}×",
             "" if baseline else f"{ratio['low']:.2f}–{ratio['high']:.2f}",
-            Text(verdict, {"faster": "good", "slower": "bad"}.get(verdict, "quiet")),
+            Text(verdict, {"better": "good", "worse": "bad"}.get(verdict, "quiet")),
         )
     ratios = [row["ratio"] for row in found["subjects"].values()]
     how = f"interleaved, {count(found['rounds'], 'round')} in {duration(found['seconds'])}"

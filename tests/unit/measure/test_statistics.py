@@ -15,7 +15,7 @@ def test_percentiles() -> None:
 def test_a_subject_that_takes_half_the_time_is_twice_as_fast() -> None:
     ratio = ratio_of_medians([2.0] * 20, [1.0] * 20)
     assert (ratio.value, ratio.low, ratio.high) == (2.0, 2.0, 2.0)
-    assert ratio.verdict() == "faster"
+    assert ratio.verdict() == "better"
 
 
 def test_rounds_stay_paired() -> None:
@@ -24,7 +24,7 @@ def test_rounds_stay_paired() -> None:
     ratio = ratio_of_medians(list(busy), list(busy * 1.25))
     assert ratio.value == pytest.approx(0.8)
     assert ratio.high - ratio.low < 1e-9
-    assert ratio.verdict() == "slower"
+    assert ratio.verdict() == "worse"
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
@@ -47,15 +47,15 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "noise", "verdict"),
     [
-        (1.05, 1.20, 0.0, "faster"),
-        (0.80, 0.95, 0.0, "slower"),
+        (1.05, 1.20, 0.0, "better"),
+        (0.80, 0.95, 0.0, "worse"),
         (0.99, 1.01, 0.0, "same"),
         (0.95, 1.08, 0.0, "inconclusive"),
         (1.001, 1.01, 0.0, "same"),  # certainly faster, and by nothing worth naming
-        (1.01, 1.05, 0.0, "faster"),
+        (1.01, 1.05, 0.0, "better"),
         (1.01, 1.05, 0.03, "inconclusive"),  # no farther from one than noise alone goes
         (0.99, 1.01, 0.03, "inconclusive"),
-        (1.10, 1.20, 0.03, "faster"),
+        (1.10, 1.20, 0.03, "better"),
     ],
 )
 def test_verdicts(low: float, high: float, noise: float, verdict: str) -> None:

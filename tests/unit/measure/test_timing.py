@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from infopt.measure import timing
-from infopt.measure.timing import MAX_ROUNDS, MIN_ROUNDS, interleave
+from infopt.measure.timing import MAX_ROUNDS, MIN_ROUNDS, interleave, until_precise
 
 
 class Clock:
@@ -48,7 +48,7 @@ def test_medians_and_ratio_come_out_exactly() -> None:
     assert found.summary("new").p99 == pytest.approx(0.01)
     ratio = found.ratio("new")
     assert ratio.value == pytest.approx(2.0)
-    assert ratio.verdict() == "faster"
+    assert ratio.verdict() == "better"
     assert found.ratio("old", baseline="new").value == pytest.approx(0.5)
 
 
@@ -139,7 +139,7 @@ def test_precision_ends_the_rounds_early() -> None:
         clock = Clock()
         subjects = {n: clock.subject(n, 0.01) for n in ("a", "b")}
         return interleave(
-            subjects, seconds=60.0, precision=precision, clock=clock, sleep=clock.sleep
+            subjects, seconds=60.0, enough=until_precise(precision) if precision else None, clock=clock, sleep=clock.sleep
         ).rounds
 
     assert run(0.01) == 2 * MIN_ROUNDS
