@@ -10,10 +10,10 @@ over looks (Pocock, 1977; Lan and DeMets, 1983), and needs no distribution.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from infopt.measure.statistics import Ratio, Verdict, median_of_ratios, noise_floor
-from infopt.measure.timing import AGAIN, Samples
+from infopt.measure.timing import AGAIN
 
 LOOKS = (10, 15, 22, 33, 50, 75, 112)
 """Numbers of rounds after which a decision is tried."""
@@ -79,33 +79,35 @@ class Watch:
         # One more part is for a last look, when time is up between two.
         self._confidence = 1 - 2 * error / (len(looks) + 1)
 
-    def __call__(self, samples: Samples) -> bool:
+    def __call__(self, samples: Mapping[str, Sequence[float]]) -> bool:
         """Whether to stop: see :data:`infopt.measure.timing.Enough`."""
         count = len(next(iter(samples.values())))
         return count in self._looks and self._decided(self.speed(samples))
 
-    def speed(self, samples: Samples) -> Ratio:
+    def speed(self, samples: Mapping[str, Sequence[float]]) -> Ratio:
         """The speed of the subject as a multiple of the baseline's, as far as it is known."""
         baseline, subject = (series for name, series in samples.items() if name != AGAIN)
         noise = noise_floor(baseline, samples[AGAIN]) if AGAIN in samples else 0.0
         return median_of_ratios(baseline, subject, noise=noise, confidence=self._confidence)
 
 
-def until_decided(then: Ratio, limit: float) -> Watch:
+def until_decided(
+    then: Ratio, limit: float, looks: tuple[int, ...] = LOOKS, error: float = ERROR
+) -> Watch:
     """Watches until it is known whether a subject is slower than ``then`` by more than ``limit``."""
 
     def decided(now: Ratio) -> bool:
         return change(then, now).verdict(limit) != "inconclusive"
 
-    return Watch(decided)
+    return Watch(decided, looks=looks, error=error)
 
 
-def until_known(precision: float) -> Watch:
-    """Watches until the speed is known to ``precision`` of itself, as what is remembered has to be."""
+def until_known(precision: float, looks: tuple[int, ...] = LOOKS) -> Watch:
+    """Watches until a speed is known to ``precision`` of itself, as one to remember has to be."""
 
     def decided(now: Ratio) -> bool:
         return max(now.high / now.value, now.value / max(now.low, 1e-9)) <= 1 + precision
 
-    return Watch(decided, error=(1 - CONFIDENCE) / 2)
+    return Watch(decided, looks=looks, error=(1 - CONFIDENCE) / 2)
 
 

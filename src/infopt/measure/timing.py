@@ -17,7 +17,7 @@ import math
 import random
 import statistics as stdlib_statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from infopt.measure.statistics import Ratio, Summary, noise_floor, ratio_of_medians, summarize
 
@@ -25,7 +25,7 @@ Clock = Callable[[], float]
 Sleep = Callable[[float], None]
 Subject = Callable[[], object]
 Subjects = Mapping[str, Subject]
-Samples = Mapping[str, list[float]]
+Samples = Mapping[str, Sequence[float]]
 Enough = Callable[[Samples], bool]
 """Told after each round of all samples so far, by subject: whether these are enough."""
 
@@ -137,12 +137,14 @@ def interleave(
         raise ValueError("nothing to measure")
     baseline = next(iter(subjects))
     timed = {**subjects, AGAIN: subjects[baseline]} if noise else dict(subjects)
-    share = seconds / 4 / len(subjects)
+    first, share = dict(subjects), seconds / 4 / len(subjects)
+    del subjects  # where they are renewed, the first ones are to go
     pause = (REST if rest is None else rest) if len(timed) > 1 else 0.0
     warm = {}
-    for name, call in subjects.items():
+    while first:
+        name = next(iter(first))
         sleep(pause)
-        warm[name] = _warm_up(call, share, clock)
+        warm[name] = _warm_up(first.pop(name), share, clock)
     warm |= {AGAIN: warm[baseline]} if noise else {}
     repeats = {name: math.ceil(MIN_SAMPLE / parts / max(each, 1e-9)) for name, each in warm.items()}
     lead = {name: int(each < SETTLED) for name, each in warm.items()}
