@@ -34,14 +34,14 @@ from infopt.tuning.metric import Metric, MetricSource, metric_of
 SECONDS = 20.0
 """What a check may take, as far as measuring goes."""
 BASELINE_SECONDS = 120.0
-PRECISION = 0.005
+PRECISION = 0.0075
 """How closely a baseline wants to know the speed of its engine."""
 COLD_PRECISION = 0.05
 _COLD_KNOWN = (12, 20, 32)
-COLD_LOOKS = (5, 8, 12)
-COLD_ERROR = 0.13
-"""Five processes that all start within the limit decide; one of 32 such fives is chance where the
-truth lies at the limit."""
+COLD_LOOKS = (3, 5, 8)
+COLD_ERROR = 0.5
+"""A process takes a second to start, so that three starts of each have to do: where the truth lies
+at the limit, one in eight such threes is beyond it by chance. The limit is wide for that reason."""
 THREADS = 1
 """By default. A runtime with a thread for every core waits for the last of them, and where somebody
 else has taken a core, that is what is measured. On two cores, beside a busy neighbour, single calls
@@ -59,6 +59,7 @@ def take_baseline(
     metric: MetricSource | None = None,
     seed: int = 0,
     threads: int = THREADS,
+    cold_starts: bool = True,
     seconds: float = BASELINE_SECONDS,
     import_options: ImportOptions | None = None,
     on_event: Listener = ignore,
@@ -78,6 +79,8 @@ def take_baseline(
         metric: The figure of the user's own, as for :func:`infopt.optimize`.
         seed: Of synthetic inputs.
         threads: Threads of one operator; 0 is every core.
+        cold_starts: Whether to start processes of their own, for the time to the first answer and
+            for memory; what a baseline has not, no check measures.
         seconds: How long measuring may take.
         import_options: What is to be known of the reference besides.
         on_event: Told of every step.
@@ -113,7 +116,7 @@ def take_baseline(
             setting,
             metric=judge_by,
             speed=until_known(PRECISION),
-            cold_start=until_known(COLD_PRECISION, _COLD_KNOWN),
+            cold_start=until_known(COLD_PRECISION, _COLD_KNOWN) if cold_starts else None,
             seconds=seconds,
         )
         taken = Baseline(

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -166,8 +167,10 @@ class _Looker:
                 name: functools.partial(session, sample.inputs) for name, session in opened.items()
             }
 
-        # A session of one thread has no others that would go on spinning after a call.
-        rest = 0.0 if setting.options.threads == 1 else None
+        # With one thread on the processor there are none that go on spinning after a call, nor any
+        # that are waited for: what a call takes is what it computes, whoever else is there.
+        alone = setting.options.threads == 1 and setting.backend.target.name == DEFAULT_TARGET
+        rest, timer = (0.0, time.process_time) if alone else (None, None)
         samples: dict[str, list[float]] = {}
 
         def enough(taken: Mapping[str, list[float]]) -> bool:
@@ -175,7 +178,13 @@ class _Looker:
             return watch(taken)
 
         interleave(
-            subjects(), seconds=seconds, enough=enough, renew=subjects, parts=PARTS, rest=rest
+            subjects(),
+            seconds=seconds,
+            enough=enough,
+            renew=subjects,
+            parts=PARTS,
+            rest=rest,
+            timer=timer,
         )
         found = watch.speed(samples)
         if not math.isfinite(found.high):

@@ -60,6 +60,13 @@ if TYPE_CHECKING:
     "disturbs far more.",
 )
 @click.option(
+    "--cold-start/--no-cold-start",
+    "cold_starts",
+    default=True,
+    help="Start processes of their own, for the time to the first answer and for memory, here and "
+    "in checks: some seconds each time.  [default: on]",
+)
+@click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=120.0,
@@ -80,6 +87,7 @@ def command(
     data: str | None,
     metric: str | None,
     threads: int,
+    cold_starts: bool,
     seconds: float,
     seed: int,
     task: str | None,
@@ -107,6 +115,7 @@ def command(
             metric=metric,
             seed=seed,
             threads=threads,
+            cold_starts=cold_starts,
             seconds=seconds,
             import_options=ImportOptions(task=task, trust_remote_code=trust_remote_code),
             on_event=progress,

@@ -209,12 +209,12 @@ def _metric(baseline: Baseline, now: Facts, limits: Limits) -> Finding | None:
     return Finding("metric", verdict, sentence, was, is_, f"−{allowed:.3g}")
 
 
-def _latency(baseline: Baseline, now: Facts, limits: Limits) -> Finding:
+def _latency(baseline: Baseline, now: Facts, limits: Limits) -> Finding | None:
     what = "a call takes"
     return _timed("latency", what, baseline, now, lambda facts: facts.speed, limits.slowdown)
 
 
-def _cold_start(baseline: Baseline, now: Facts, limits: Limits) -> Finding:
+def _cold_start(baseline: Baseline, now: Facts, limits: Limits) -> Finding | None:
     return _timed(
         "cold-start",
         "from the start of a process to its first answer takes",
@@ -232,10 +232,10 @@ def _timed(
     now: Facts,
     of: Callable[[Facts], Ratio | None],
     limit: float,
-) -> Finding:
+) -> Finding | None:
     before, after = of(baseline.facts), of(now)
     if before is None or after is None:
-        return _unknown(name, baseline.facts, now)
+        return _unknown(name, baseline.facts, now) if _asked(name, before, baseline) else None
     found = change(before, after)
     verdict = found.verdict(limit)
     interval = f"between {_percent(found.low)} and {_percent(found.high)}"
@@ -254,10 +254,16 @@ def _said(what: str, verdict: Verdict, value: float, limit: float) -> str:
     return f"{what} {longer} than in the baseline, {limit:.1%} are allowed"
 
 
-def _memory(baseline: Baseline, now: Facts, limits: Limits) -> Finding:
+def _asked(name: str, then: object, baseline: Baseline) -> bool:
+    """Whether the baseline has a figure, or has tried to."""
+    return then is not None or name in baseline.facts.unknown
+
+
+def _memory(baseline: Baseline, now: Facts, limits: Limits) -> Finding | None:
     then, after = baseline.facts.memory, now.memory
     if then is None or after is None:
-        return _unknown("memory", baseline.facts, now)
+        asked = _asked("memory", then, baseline)
+        return _unknown("memory", baseline.facts, now) if asked else None
     growth = (after.own / after.reference) / (then.own / then.reference) - 1
     relative = f"{after.own / after.reference:.2f} of the reference's"
     words = f"a fresh process needs {size(after.own)}, {relative}: {_percent(growth)}"

@@ -44,12 +44,13 @@ def first_answers(
 ) -> FirstAnswers:
     """Start each command in a process of its own, in rounds of shuffled order.
 
+    Its files are in memory when it starts, if the caller has read them before.
+
     Args:
         commands: By subject; each loads something, has it answer once, and ends.
         seconds: Time budget.
         enough: Stop once this says so.
-        rounds: How many are made in any case. One more comes first and does not count in time: it
-            brings the files into memory.
+        rounds: How many are made in any case.
         seed: Of the order.
         clock: Returns seconds; a test passes its own.
         run: Runs a command; likewise.
@@ -61,18 +62,15 @@ def first_answers(
     taken: dict[str, list[float]] = {name: [] for name in commands}
     peaks: dict[str, list[int]] = {name: [] for name in commands}
     start = clock()
-    for count in range(MOST_ROUNDS):
+    for count in range(1, MOST_ROUNDS + 1):
         for name in order.sample(list(commands), len(commands)):
             child = run(commands[name])
             if child.returncode:
                 said = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
                 raise CompileError(f"{name} does not answer in a process of its own: {said[0]}")
             peaks[name].append(child.peak_rss)
-            if count:
-                taken[name].append(child.seconds)
-        if count and enough(taken):
-            break
-        if count >= rounds and clock() - start >= seconds:
+            taken[name].append(child.seconds)
+        if enough(taken) or (count >= rounds and clock() - start >= seconds):
             break
     return FirstAnswers(
         {name: tuple(series) for name, series in taken.items()},

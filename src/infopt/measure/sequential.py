@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from infopt.measure.statistics import Ratio, Verdict, median_of_ratios, noise_floor
 from infopt.measure.timing import AGAIN
 
-LOOKS = (10, 15, 22, 33, 50, 75, 112)
+LOOKS = (10, 15, 22, 33, 50, 75, 112, 168)
 """Numbers of rounds after which a decision is tried."""
 ERROR = 0.01
 """Probability, on either side, that a decision is wrong where the truth is exactly at the limit;

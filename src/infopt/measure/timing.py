@@ -103,6 +103,7 @@ def interleave(
     parts: int = 1,
     rest: float | None = None,
     seed: int = 0,
+    timer: Clock | None = None,
     clock: Clock = time.perf_counter,
     sleep: Sleep = time.sleep,
 ) -> Measurement:
@@ -127,6 +128,7 @@ def interleave(
             the machine only ever adds to a time, and does not add to all parts alike.
         rest: Seconds to rest instead of :data:`REST`.
         seed: Seed of the order within rounds and of the intervals.
+        timer: What samples are taken with, instead of ``clock``.
         clock: Returns seconds; a test passes its own.
         sleep: Lets seconds pass; likewise.
 
@@ -135,7 +137,7 @@ def interleave(
     """
     if not subjects:
         raise ValueError("nothing to measure")
-    baseline = next(iter(subjects))
+    baseline, timer = next(iter(subjects)), timer or clock
     timed = {**subjects, AGAIN: subjects[baseline]} if noise else dict(subjects)
     first, share = dict(subjects), seconds / 4 / len(subjects)
     del subjects  # where they are renewed, the first ones are to go
@@ -157,7 +159,7 @@ def interleave(
                 timed = _renewed(renew, timed, clock)
             for name in order.sample(list(timed), len(timed)):
                 sleep(pause)
-                samples[name].append(_sample(timed[name], repeats[name], clock, lead[name], parts))
+                samples[name].append(_sample(timed[name], repeats[name], timer, lead[name], parts))
             if count >= MIN_ROUNDS and clock() - start >= seconds:
                 break
             if enough is not None and enough(samples):
