@@ -69,9 +69,7 @@ class Setting:
         scratch = room / _REFERENCE
         scratch.mkdir()
         processor = backend_for(parse_target(DEFAULT_TARGET))
-        witness = call_witness(
-            reference, processor, scratch, shapes=shapes, data=data, seed=seed
-        )
+        witness = call_witness(reference, processor, scratch, shapes=shapes, data=data, seed=seed)
         options = RunOptions(threads=threads)
         return cls(witness, backend_for(parse_target(target)), options, room, tell)
 

@@ -126,8 +126,8 @@ def command(
     """Hold ENGINE_OR_MODEL against a baseline: is anything worse?
 
     Compared are names, types and shapes of inputs and outputs, operators, fusions, the precision of
-    products, the error of the outputs, a metric, and, as multiples of the reference's: the time of a
-    call, the time to the first answer, and memory. Exits with 1 if anything is worse.
+    products, the error of the outputs, a metric, size, and, as multiples of the reference's, the
+    time of a call, the time to the first answer and memory. Exits with 1 if anything is worse.
     """
     from infopt import gating
     from infopt.cli.progress import Progress

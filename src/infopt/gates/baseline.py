@@ -140,9 +140,13 @@ def _facts(part: Part) -> Facts:
         outputs=tuple(map(_spec, part.parts("outputs"))),
         operators=_counts(part.part("operators")),
         fusions=_counts(part.part("fusions")),
-        products={name: part.part("products").texts(name) for name in part.part("products").names()},
+        products={
+            name: part.part("products").texts(name) for name in part.part("products").names()
+        },
         size=part.whole("size"),
-        error=None if errors is None else {name: _error(errors.part(name)) for name in errors.names()},
+        error=None
+        if errors is None
+        else {name: _error(errors.part(name)) for name in errors.names()},
         metric=None if metric is None else Metric(metric.text("name"), metric.number("value")),
         speed=_ratio(part.maybe("speed")),
         cold_start=_ratio(part.maybe("cold_start")),
@@ -167,7 +171,9 @@ def _ratio(part: Part | None) -> Ratio | None:
         return None
     low, value, high = (part.number(name, least=0.0) for name in ("low", "value", "high"))
     if not 0 < low <= value <= high:
-        raise part.wrong("value", f"lie between low and high and above 0, not {low}, {value}, {high}")
+        raise part.wrong(
+            "value", f"lie between low and high and above 0, not {low}, {value}, {high}"
+        )
     confidence = part.number("confidence", least=0.5, most=1.0)
     return Ratio(value, low, high, confidence, part.number("noise", least=0.0, most=10.0))
 

@@ -45,9 +45,7 @@ def interface_changes(then: Facts, now: Facts) -> list[str]:
     ]
 
 
-def _specs(
-    what: str, then: tuple[TensorSpec, ...], now: tuple[TensorSpec, ...]
-) -> list[str]:
+def _specs(what: str, then: tuple[TensorSpec, ...], now: tuple[TensorSpec, ...]) -> list[str]:
     before, after = {spec.name: spec for spec in then}, {spec.name: spec for spec in now}
     gone = [spec for spec in then if spec.name not in after]
     new = [spec for spec in now if spec.name not in before]

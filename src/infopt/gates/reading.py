@@ -67,7 +67,7 @@ class Part:
         most: float = math.inf,
         endless: bool = False,
     ) -> float:
-        """A field that is a number within bounds; where ``endless``, also ``"inf"`` and ``"-inf"``."""
+        """A field that is a number within bounds; ``"inf"`` and ``"-inf"`` where ``endless``."""
         found = self.document.get(name)
         if endless and found in ("inf", "-inf"):
             return float(found)
@@ -131,7 +131,9 @@ def parse(file: Path) -> Part:
             f"the baseline {file} cannot be read: {error.strerror}; `infopt baseline` takes one"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise BaselineError(f"{file} is not valid JSON ({error}); take the baseline again") from None
+        raise BaselineError(
+            f"{file} is not valid JSON ({error}); take the baseline again"
+        ) from None
     if not isinstance(document, dict):
         raise BaselineError(f"{file} holds no JSON object; take the baseline again")
     return Part(file, "", document)

@@ -11,7 +11,9 @@ from infopt._version import __version__
 from infopt.gates.findings import Check, Finding
 from infopt.gates.limits import FINDINGS
 
-SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
 _RULES = {
     "interface": "Inputs and outputs keep their names, types and shapes.",
     "operators": "No operators are used that were not used before.",
@@ -32,9 +34,7 @@ def render(check: Check) -> str:
     driver = {
         "name": "infopt",
         "version": __version__,
-        "rules": [
-            {"id": name, "shortDescription": {"text": _RULES[name]}} for name in FINDINGS
-        ],
+        "rules": [{"id": name, "shortDescription": {"text": _RULES[name]}} for name in FINDINGS],
     }
     run = {"tool": {"driver": driver}, "results": results, "columnKind": "unicodeCodePoints"}
     document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}

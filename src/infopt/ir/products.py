@@ -8,13 +8,12 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 
-_PRODUCTS = frozenset(
-    """
+_NAMES = """
     Attention Conv ConvInteger ConvTranspose DynamicQuantizeMatMul FusedConv FusedGemm FusedMatMul
     GRU Gemm LSTM MatMul MatMulInteger MatMulIntegerToFloat MatMulNBits QAttention QGemm QLinearConv
     QLinearMatMul RNN
-    """.split()
-)
+"""
+_PRODUCTS = frozenset(_NAMES.split())
 _THROUGH = frozenset(("Cast", "DequantizeLinear", "Identity", "Reshape", "Transpose"))
 
 

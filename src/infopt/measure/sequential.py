@@ -94,7 +94,7 @@ class Watch:
 def until_decided(
     then: Ratio, limit: float, looks: tuple[int, ...] = LOOKS, error: float = ERROR
 ) -> Watch:
-    """Watches until it is known whether a subject is slower than ``then`` by more than ``limit``."""
+    """Watches until it is known whether a subject is slower by more than ``limit``."""
 
     def decided(now: Ratio) -> bool:
         return change(then, now).verdict(limit) != "inconclusive"
@@ -109,5 +109,3 @@ def until_known(precision: float, looks: tuple[int, ...] = LOOKS) -> Watch:
         return max(now.high / now.value, now.value / max(now.low, 1e-9)) <= 1 + precision
 
     return Watch(decided, looks=looks, error=(1 - CONFIDENCE) / 2)
-
-

@@ -178,7 +178,7 @@ def interleave(
 def _renewed(
     renew: Callable[[], Subjects], timed: dict[str, Subject], clock: Clock
 ) -> dict[str, Subject]:
-    """New subjects in the place of ``timed``, which are let go first, called until they are warm."""
+    """New subjects, warm, in the place of ``timed``, which are let go first."""
     timed.clear()
     fresh = renew()
     for call in fresh.values():
