@@ -21,13 +21,14 @@ from infopt.evidence.equivalence import Budget, Sample
 from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
 from infopt.gates.baseline import Baseline, Conditions, Reference, read_baseline
+from infopt.gates.facts import Facts
 from infopt.gates.findings import Check
 from infopt.gates.judging import interface_changes, judge
 from infopt.gates.limits import Limits, share
 from infopt.importers import Imported, ImportOptions, import_model
 from infopt.ir import digest, files
 from infopt.looking import Setting, look
-from infopt.measure.sequential import until_decided, until_known
+from infopt.measure.sequential import Watch, until_decided, until_known
 from infopt.tuning.limits import limits as error_limits
 from infopt.tuning.metric import Metric, MetricSource, metric_of
 
@@ -224,15 +225,13 @@ def check(
                 f"these are not the inputs that {baseline} was taken on; give the same data, or "
                 "take the baseline again"
             )
-        fast, cold = then.facts.speed, then.facts.cold_start
+        fast = then.facts.speed
         now = look(
             subject,
             setting,
             metric=judge_by,
             speed=None if fast is None else until_decided(fast, bounds.slowdown),
-            cold_start=None
-            if cold is None
-            else until_decided(cold, bounds.cold_start_growth, COLD_LOOKS, COLD_ERROR),
+            cold_start=_start_watch(then.facts, bounds),
             seconds=seconds - (time.perf_counter() - start),
             fits=lambda facts: not interface_changes(then.facts, facts),
             options=import_options,
@@ -330,6 +329,14 @@ def _reference(
             "baseline again"
         )
     return imported
+
+
+def _start_watch(then: Facts, bounds: Limits) -> Watch | None:
+    """When processes of their own have been started often enough."""
+    if then.cold_start is not None:
+        limit = bounds.cold_start_growth
+        return until_decided(then.cold_start, limit, COLD_LOOKS, COLD_ERROR)
+    return None if then.memory is None else Watch(lambda now: True, looks=COLD_LOOKS)
 
 
 def _notes(then: Baseline) -> Iterator[str]:

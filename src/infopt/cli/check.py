@@ -170,7 +170,7 @@ def _write(file: str | None, render: Callable[[], str], mode: str = "w") -> None
     if file is None:
         return
     try:
-        with Path(file).open(mode, encoding="utf-8") as stream:
+        with Path(file).open(mode, encoding="utf-8", errors="replace") as stream:
             stream.write(render())
     except OSError as error:
         raise StorageError(f"{file} cannot be written: {error.strerror}") from None
