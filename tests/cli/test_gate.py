@@ -29,7 +29,7 @@ def test_a_baseline_as_people_and_programs_read_it(infopt: Run, engine: Path) ->
     words = ("-o", path, "--seconds", "1", "--no-cold-start")
     result = infopt("baseline", engine, *words, columns=200)
     assert result.exit_code == 0, result.stderr
-    for word in ("baseline", "engine", "reference   perceptron.onnx", "operators"):
+    for word in ("baseline", "engine", "reference  perceptron.onnx", "operators"):
         assert word in result.stdout
     taken = document(infopt("baseline", engine, *words, "--json"))
     assert taken == json.loads(path.read_text())
