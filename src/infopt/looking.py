@@ -30,7 +30,7 @@ from infopt.ir.products import products
 from infopt.measure.fresh import first_answers
 from infopt.measure.sequential import Watch
 from infopt.measure.timing import AGAIN, Subject, interleave
-from infopt.subjects import open_session
+from infopt.subjects import open_session, size_on_disk
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.tuning.metric import Metric
 from infopt.witness import Witness, call_witness
@@ -104,7 +104,7 @@ def look(
         operators=seen.operators,
         fusions=_fusions(seen.engine, seen.operators),
         products=products(seen.model),
-        size=_size(subject, seen.engine),
+        size=size_on_disk(subject),
     )
     runs = ("error", "metric", "latency", "cold-start", "memory")
     if not fits(facts):
@@ -224,12 +224,3 @@ def _fusions(engine: Engine | None, operators: Mapping[str, int]) -> dict[str, i
     if engine is None:
         return {name: operators[name] for name in raised_operators() if name in operators}
     return {name: int(counts["found"]) for name, counts in engine.manifest.fusions.items()}
-
-
-def _size(subject: str | os.PathLike[str], engine: Engine | None) -> int:
-    if engine is not None:
-        return engine.nbytes
-    path = Path(subject)
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size if path.exists() else 0

@@ -53,3 +53,27 @@ def test_a_batch_that_the_model_does_not_have(infopt: Run, tmp_path: Path) -> No
     result = infopt("bench", path, "--batch", "4")
     assert result.exit_code == 2
     assert "no such input or dynamic dimension" in result.stderr
+
+
+def test_what_they_need(infopt: Run, model: Path, engine: Path) -> None:
+    words = ("--concurrency", "2", "--price-per-hour", "3.6", "--cold-start", "--seconds", "0.1")
+    result = infopt("bench", model, engine, *words, columns=250)
+    assert result.exit_code == 0, result.stderr
+    assert "Needs  2 requests at a time" in result.stdout
+    heads = "on disk +built in +a second +a million cost +first answer +memory"
+    assert re.search(heads, result.stdout)
+    name = re.escape(str(model))
+    assert re.search(rf"{name} +[\d.]+ kB +– +[\d.]+ k? +[\d.]+ +[\d.]+ m?s +\d+ MB", result.stdout)
+    found = document(infopt("bench", model, engine, *words, "--json"))["needs"]
+    for name, needs in found.items():
+        assert needs["cost"] == 3.6e6 / 3600 / needs["requests_per_second"], name
+        assert needs["cold_start"] > 0.05
+        assert needs["peak_rss"] > 20e6
+    assert found[str(engine)]["built"] > 0
+    assert found[str(model)]["built"] is None
+
+
+def test_without_being_asked_only_the_size_is_told(infopt: Run, model: Path) -> None:
+    found = document(infopt("bench", model, "--seconds", "0.1", "--json"))["needs"][str(model)]
+    assert found.pop("bytes") == model.stat().st_size
+    assert set(found.values()) == {None}

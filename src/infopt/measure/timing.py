@@ -46,6 +46,20 @@ RENEWED = 4
 """Rounds after which subjects are made anew, where that was asked for."""
 
 
+class Stopwatch:
+    """Adds up the seconds of those parts of a story that stand in ``with`` blocks."""
+
+    def __init__(self, clock: Clock = time.perf_counter) -> None:
+        self.seconds = 0.0
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._start = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += self._clock() - self._start
+
+
 @dataclasses.dataclass(frozen=True)
 class Measurement:
     """What one interleaved run found."""
