@@ -51,6 +51,11 @@ class Attempt:
     error: str = ""
     """Why no engine was made; empty where one was."""
 
+    @property
+    def made(self) -> bool:
+        """Whether an engine was made, be it good or not."""
+        return self.metrics.get("infopt/made") == 1.0
+
 
 def optimize_in_training(
     module: torch.nn.Module,
