@@ -18,6 +18,7 @@ import yaml
 import infopt
 from infopt import gating
 from tests.cli.support import perceptron
+from tests.support import schemas
 from tests.support.schemas import validate_junit
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +105,15 @@ def test_what_is_installed_is_one_word() -> None:
     (install,) = (step for step in ACTION["runs"]["steps"] if "if" in step)
     assert install["run"] == 'python -m pip install --quiet "$INSTALL"'
     assert ACTION["inputs"]["install"]["default"] == "infopt[cpu]"
+
+
+def test_both_are_what_github_reads() -> None:
+    assert schemas.mistakes(ACTION, schemas.ACTION) == []
+    # YAML 1.1, which PyYAML reads, takes the key "on" for a truth.
+    workflow = {"on" if key is True else key: value for key, value in WORKFLOW.items()}
+    assert schemas.mistakes(workflow, schemas.WORKFLOW) == []
+    assert schemas.mistakes(workflow | {"jobs": {"gate": {"runs-on": 1}}}, schemas.WORKFLOW)
+    assert schemas.mistakes(ACTION | {"runs": {"using": "composite"}}, schemas.ACTION)
 
 
 def test_the_action_is_composite_and_describes_all_that_it_takes() -> None:
