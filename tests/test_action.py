@@ -73,13 +73,26 @@ def test_green_and_red(workplace: Path) -> None:
     reports = workplace / "infopt-reports"
     assert json.loads((reports / "gate.json").read_text())["holds"]
     assert "### 🟢 infopt" in (workplace / "summary.md").read_text()
+    assert "### 🟢 infopt" in done.stdout
 
     done = run_steps(workplace, engine="model.onnx", **given)
     assert done.returncode == 1, done.stderr
     assert not json.loads((reports / "gate.json").read_text())["holds"]
     assert json.loads((reports / "gate.sarif").read_text())["runs"][0]["results"]
     validate_junit((reports / "gate.xml").read_text())
+    # The summary is that of all steps of the job; the log has what this one found.
+    assert "### 🟢 infopt" in (workplace / "summary.md").read_text()
     assert "### 🔴 infopt: worse: operators" in (workplace / "summary.md").read_text()
+    assert "### 🔴 infopt: worse: operators" in done.stdout
+    assert "### 🟢 infopt" not in done.stdout
+
+
+@pytest.mark.slow
+def test_what_cannot_be_done_is_no_finding(workplace: Path) -> None:
+    done = run_steps(workplace, engine="nowhere.engine", install="", arguments=QUICK)
+    assert done.returncode == 3
+    assert "nowhere.engine" in done.stderr
+    assert not (workplace / "summary.md").exists()
 
 
 @pytest.mark.slow
