@@ -34,6 +34,7 @@ from infopt.subjects import open_session, size_on_disk
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.tuning.metric import Metric
 from infopt.witness import Witness, call_witness
+from infopt.words import count
 
 PARTS = 3
 """In how many parts a sample is taken, the quickest of which counts."""
@@ -147,7 +148,7 @@ class _Looker:
     def exactness(self, facts: Facts, metric: Metric | None) -> Facts:
         """Error and metric."""
         witness, tell = self._setting.witness, self._setting.tell
-        tell(Event("verify", f"{len(witness.samples)} samples"))
+        tell(Event("verify", count(len(witness.samples), "sample")))
         session = self._open()
         found = witness.examine(session, Budget(math.inf))
         errors = {
