@@ -18,6 +18,7 @@ import yaml
 import infopt
 from infopt import gating
 from tests.cli.support import perceptron
+from tests.support import schemas
 from tests.support.schemas import validate_junit
 
 ROOT = Path(__file__).parents[1]
@@ -72,13 +73,26 @@ def test_green_and_red(workplace: Path) -> None:
     reports = workplace / "infopt-reports"
     assert json.loads((reports / "gate.json").read_text())["holds"]
     assert "### 🟢 infopt" in (workplace / "summary.md").read_text()
+    assert "### 🟢 infopt" in done.stdout
 
     done = run_steps(workplace, engine="model.onnx", **given)
     assert done.returncode == 1, done.stderr
     assert not json.loads((reports / "gate.json").read_text())["holds"]
     assert json.loads((reports / "gate.sarif").read_text())["runs"][0]["results"]
     validate_junit((reports / "gate.xml").read_text())
+    # The summary is that of all steps of the job; the log has what this one found.
+    assert "### 🟢 infopt" in (workplace / "summary.md").read_text()
     assert "### 🔴 infopt: worse: operators" in (workplace / "summary.md").read_text()
+    assert "### 🔴 infopt: worse: operators" in done.stdout
+    assert "### 🟢 infopt" not in done.stdout
+
+
+@pytest.mark.slow
+def test_what_cannot_be_done_is_no_finding(workplace: Path) -> None:
+    done = run_steps(workplace, engine="nowhere.engine", install="", arguments=QUICK)
+    assert done.returncode == 3
+    assert "nowhere.engine" in done.stderr
+    assert not (workplace / "summary.md").exists()
 
 
 @pytest.mark.slow
@@ -104,6 +118,15 @@ def test_what_is_installed_is_one_word() -> None:
     (install,) = (step for step in ACTION["runs"]["steps"] if "if" in step)
     assert install["run"] == 'python -m pip install --quiet "$INSTALL"'
     assert ACTION["inputs"]["install"]["default"] == "infopt[cpu]"
+
+
+def test_both_are_what_github_reads() -> None:
+    assert schemas.mistakes(ACTION, schemas.ACTION) == []
+    # YAML 1.1, which PyYAML reads, takes the key "on" for a truth.
+    workflow = {"on" if key is True else key: value for key, value in WORKFLOW.items()}
+    assert schemas.mistakes(workflow, schemas.WORKFLOW) == []
+    assert schemas.mistakes(workflow | {"jobs": {"gate": {"runs-on": 1}}}, schemas.WORKFLOW)
+    assert schemas.mistakes(ACTION | {"runs": {"using": "composite"}}, schemas.ACTION)
 
 
 def test_the_action_is_composite_and_describes_all_that_it_takes() -> None:

@@ -34,8 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     with np.load(file, allow_pickle=False) as archive:
         inputs = {name: archive[name] for name in archive.files}
     with tempfile.TemporaryDirectory(prefix="infopt-") as room:
-        session = open_session(subject, Path(room), RunOptions(*map(int, threads)))
-        session(inputs)
+        options = RunOptions(threads=int(threads[0]) if threads else None)
+        open_session(subject, Path(room), options)(inputs)
     sys.stdout.flush()
     os._exit(0)
 

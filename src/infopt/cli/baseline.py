@@ -17,6 +17,7 @@ from infopt.cli.options import (
     remote_code_option,
     seed_option,
     shape_option,
+    signature_option,
     task_option,
 )
 
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 @seed_option
 @task_option
 @remote_code_option
+@signature_option
 @json_option
 @quiet_option
 def command(
@@ -92,6 +94,7 @@ def command(
     seed: int,
     task: str | None,
     trust_remote_code: bool,
+    trusted: tuple[str, ...],
     quiet: bool,
 ) -> Answer:
     """Write down what ENGINE is and does: interface, operators, precision, error, speed, size.
@@ -117,6 +120,7 @@ def command(
             threads=threads,
             cold_starts=cold_starts,
             seconds=seconds,
+            trusted=trusted,
             import_options=ImportOptions(task=task, trust_remote_code=trust_remote_code),
             on_event=progress,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +22,7 @@ from infopt.cli.options import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from infopt.subjects import Benchmark
+    from infopt.subjects import Benchmark, Needs
 
 
 @click.command(cls=Command, short_help="Time models and engines beside each other.")
@@ -122,7 +123,7 @@ def _needs(found: Benchmark) -> RenderableType:
     from infopt.cli.console import table
     from infopt.words import duration, quantity, size
 
-    columns = {
+    columns: dict[str, Callable[[Needs], str | None]] = {
         ">on disk": lambda needs: size(needs.bytes) if needs.bytes else None,
         ">built in": lambda needs: None if needs.built is None else duration(needs.built),
         ">a second": lambda needs: (

@@ -17,6 +17,7 @@ from infopt.cli.options import (
     quiet_option,
     reference_option,
     remote_code_option,
+    signature_option,
     task_option,
 )
 
@@ -99,6 +100,7 @@ STYLES = {"better": "good", "same": "good", "worse": "bad", "inconclusive": "cau
 @click.option("--markdown", metavar="FILE", help="Append the findings as Markdown to a file.")
 @task_option
 @remote_code_option
+@signature_option
 @json_option
 @quiet_option
 def command(
@@ -121,6 +123,7 @@ def command(
     markdown: str | None,
     task: str | None,
     trust_remote_code: bool,
+    trusted: tuple[str, ...],
     quiet: bool,
 ) -> Answer:
     """Hold ENGINE_OR_MODEL against a baseline: is anything worse?
@@ -155,6 +158,7 @@ def command(
             allow=allow,
             lenient=inconclusive == "pass",
             seconds=seconds,
+            trusted=trusted,
             import_options=ImportOptions(task=task, trust_remote_code=trust_remote_code),
             on_event=progress,
         )

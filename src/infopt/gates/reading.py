@@ -7,10 +7,11 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from infopt.errors import BaselineError
 
+_Kind = TypeVar("_Kind")
 _MOST_BYTES = 16 << 20  # a baseline is some kilobytes of text; more is hostile
 _MOST_SHOWN = 60
 _LARGEST = 1e300  # an integer of JSON may be larger than any float
@@ -71,8 +72,9 @@ class Part:
         found = self.document.get(name)
         if endless and found in ("inf", "-inf"):
             return float(found)
-        sound = isinstance(found, (int, float)) and not isinstance(found, bool)
-        if not sound or not least <= found <= most or abs(found) > _LARGEST:
+        if not isinstance(found, (int, float)) or isinstance(found, bool):
+            raise self.wrong(name, f"be a number, not {_shown(found)}")
+        if not least <= found <= most or abs(found) > _LARGEST:
             bounds = f" from {least:g} to {most:g}" if math.isfinite(least) else ""
             raise self.wrong(name, f"be a number{bounds}, not {_shown(found)}")
         return float(found)
@@ -107,7 +109,7 @@ class Part:
         place = f"{self.place}.{name}" if self.place else name
         return [Part(self.file, f"{place}[{i}]", item) for i, item in enumerate(found)]
 
-    def _of(self, name: str, kind: type, wanted: str) -> Any:
+    def _of(self, name: str, kind: type[_Kind], wanted: str) -> _Kind:
         if name not in self.document:
             raise self.wrong(name, f"{wanted}, and it is missing")
         found = self.document[name]

@@ -83,7 +83,7 @@ def change(place: str, value: object) -> Callable[[Any], None]:
         ("facts.metric.value", 10**400, "facts.metric.value must be a number"),
         ("facts.speed.value", 0, "facts.speed.value must lie between low and high and above 0"),
         ("facts.speed.low", 3.0, "facts.speed.value must lie between low and high"),
-        ("facts.speed.low", "inf", "facts.speed.low must be a number"),
+        ("facts.speed.low", "inf", "facts.speed.low must be a number, not 'inf'"),
         ("facts.speed.confidence", 2, "facts.speed.confidence must be a number from 0.5 to 1"),
         ("facts.speed.noise", 1e9, "facts.speed.noise must be a number from 0 to 10"),
         ("facts.memory.reference", 0, "facts.memory.reference must be a whole number from 1"),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 
-import jsonschema
 import pytest
 
 from infopt.gates import junit, markdown, sarif
 from infopt.gates.findings import Check, Finding
 from tests.support.gates import check
-from tests.support.schemas import sarif_schema, validate_junit
+from tests.support.schemas import SARIF, mistakes, validate_junit
 
 GREEN = check(Finding("size", "same", "as before"), notes=("another machine",))
 NASTY = "node \x00\x1b[31m <b>&amp;|`x` ]]> 'é' \ud800"
@@ -46,13 +45,10 @@ def test_junit_fails_what_counts() -> None:
 
 @pytest.mark.parametrize("found", [GREEN, RED, LENIENT, check()])
 def test_sarif_keeps_to_its_schema(found: Check) -> None:
-    schema = sarif_schema()
-    validator = jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker())
-    document = json.loads(sarif.render(found))
-    assert [error.message for error in validator.iter_errors(document)] == []
+    assert mistakes(json.loads(sarif.render(found)), SARIF) == []
     broken = json.loads(sarif.render(RED))
     broken["runs"][0]["results"][0]["level"] = "terrible"
-    assert [error.message for error in validator.iter_errors(broken)]
+    assert mistakes(broken, SARIF)
 
 
 def test_sarif_has_a_result_for_what_counts() -> None:

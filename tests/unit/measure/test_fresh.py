@@ -49,7 +49,7 @@ def test_the_time_budget_leaves_the_least_number_of_rounds() -> None:
 
 def test_a_process_that_fails_is_an_error_with_its_last_words() -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such engine')"]
-    with pytest.raises(CompileError, match="a does not answer .* no such engine"):
+    with pytest.raises(CompileError, match=r"a does not answer .* no such engine"):
         first_answers({"a": command}, seconds=1.0, enough=never)
 
 
