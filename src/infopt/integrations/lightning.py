@@ -11,7 +11,7 @@ from infopt.errors import UnavailableError, UsageError
 from infopt.integrations import keeping
 from infopt.integrations.epochs import Epochs
 from infopt.integrations.training import Attempt, optimize_in_training
-from infopt.integrations.wishes import Wishes, check_wishes
+from infopt.integrations.wishes import Wishes, check_beforehand
 
 try:
     import lightning.pytorch as pl
@@ -50,7 +50,7 @@ class OptimizeCallback(pl.Callback):
         epochs: Collection[int] | None = None,
         **wishes: Unpack[Wishes],
     ) -> None:
-        check_wishes(wishes)
+        check_beforehand(wishes)
         self.attempts: list[Attempt] = []
         """What came of each epoch."""
         self._directory = Path(directory)

@@ -13,7 +13,7 @@ from infopt.integrations import keeping
 from infopt.integrations.epochs import Epochs
 from infopt.integrations.training import Attempt, optimize_in_training
 from infopt.integrations.undisturbed import undisturbed
-from infopt.integrations.wishes import Wishes, check_wishes
+from infopt.integrations.wishes import Wishes, check_beforehand
 
 try:
     import transformers
@@ -63,7 +63,7 @@ class OptimizeCallback(transformers.TrainerCallback):
         epochs: Collection[int] | None = None,
         **wishes: Unpack[Wishes],
     ) -> None:
-        check_wishes(wishes)
+        check_beforehand(wishes)
         self.attempts: list[Attempt] = []
         """What came of each epoch."""
         self._directory = Path(directory)

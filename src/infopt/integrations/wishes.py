@@ -44,11 +44,23 @@ class Wishes(TypedDict, total=False):
     """Arguments of :func:`infopt.optimize`, such as ``{"precision": "int8"}``."""
 
 
-def check_wishes(wishes: Wishes) -> None:
-    """Find out what makes no sense before hours of training have passed.
+def check_beforehand(wishes: Wishes) -> None:
+    """Find out what cannot be before hours of training have passed.
 
     Raises:
-        UsageError: Something does not.
+        UsageError: A wish makes no sense, or there is no such baseline.
+    """
+    check_wishes(wishes)
+    baseline = wishes.get("baseline")
+    if baseline is not None and not Path(baseline).is_file():
+        raise UsageError(f"there is no baseline {baseline}; `infopt baseline` takes one")
+
+
+def check_wishes(wishes: Wishes) -> None:
+    """Find out what makes no sense.
+
+    Raises:
+        UsageError: A wish does not.
     """
     for name in wishes:
         if name not in Wishes.__annotations__:
@@ -71,9 +83,6 @@ def check_wishes(wishes: Wishes) -> None:
         raise UsageError("the data is read again at every epoch; give a list of it")
     if wishes.get("limits") and wishes.get("baseline") is None:
         raise UsageError("limits are distances from a baseline; give one")
-    baseline = wishes.get("baseline")
-    if baseline is not None and not Path(baseline).is_file():
-        raise UsageError(f"there is no baseline {baseline}; `infopt baseline` takes one")
     for name in ("example_inputs", "dynamic_shapes", "data"):
         if name in wishes.get("options", {}):
             raise UsageError(f"{name} is a wish of its own, not one of options")
