@@ -35,6 +35,7 @@ bench: .venv/ready  ## the figures in docs/benchmarks
 	$(BIN)/python -m benchmarks.weights
 	$(BIN)/python -m benchmarks.builds
 	$(BIN)/python -m benchmarks.coverage
+	$(BIN)/python -m benchmarks.gates
 
 .venv/ready: pyproject.toml constraints.txt tests/models.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -90,6 +90,26 @@ def bert_base(cache: Path = CACHE) -> Path:
     return _once(cache / "bert-base.onnx", build)
 
 
+def encoder(layers: int, cache: Path = CACHE) -> Path:
+    """A small BERT with random weights, of so many layers: each is the same products once more."""
+
+    def build(path: Path) -> None:
+        import torch
+        from transformers import BertConfig, BertModel
+
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=1000,
+            hidden_size=192,
+            intermediate_size=768,
+            num_attention_heads=3,
+            num_hidden_layers=layers,
+        )
+        _export_bert(BertModel(config), path)
+
+    return _once(cache / f"encoder-{layers}.onnx", build)
+
+
 def minilm_exported(cache: Path = CACHE) -> Path:
     """MiniLM as torch exports it: what a user without infopt would run."""
 

@@ -8,6 +8,8 @@ import pytest
 
 from infopt.measure import timing
 
+pytest_plugins = ["pytester"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -25,6 +25,13 @@ g (float[n,3,224,224] x) => (float[n,8,k,l] y)
 }
 """
 
+# What tells a person enough takes seconds; a test needs only that the command works.
+QUICK = {
+    "bench": "--seconds 1",
+    "baseline": "--seconds 5",
+    "check": "--seconds 5 --inconclusive pass",
+}
+
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -47,9 +54,8 @@ def test_the_commands(workplace: Path) -> None:
     commands = [line.removeprefix("$ ").partition("#")[0] for line in lines if "$ infopt" in line]
     assert len(commands) >= 6
     for command in commands:
-        # Three seconds tell a person enough; a test needs only that the command works.
-        quick = " --seconds 1" if command.startswith("infopt bench") else ""
-        words = shlex.split(command + quick)[1:]
+        _, name, *words = shlex.split(command)
+        words = [name, *words, *QUICK.get(name, "").split()]
         done = subprocess.run(
             [sys.executable, "-m", "infopt", *words],
             capture_output=True,

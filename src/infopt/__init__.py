@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from infopt.calibrating import merge_calibrations as merge_calibrations
     from infopt.engine import Engine as Engine
     from infopt.errors import InfoptError as InfoptError
+    from infopt.gating import check as check
+    from infopt.gating import take_baseline as take_baseline
     from infopt.ranking import sensitivity as sensitivity
 
 _HOMES = {
@@ -26,12 +28,14 @@ _HOMES = {
     "Session": "infopt.backends.base",
     "benchmark": "infopt.api",
     "calibrate": "infopt.calibrating",
+    "check": "infopt.gating",
     "compare": "infopt.api",
     "load": "infopt.api",
     "merge_calibrations": "infopt.calibrating",
     "optimize": "infopt.api",
     "sensitivity": "infopt.ranking",
     "sign": "infopt.api",
+    "take_baseline": "infopt.gating",
 }
 
 __all__ = ["__version__", *_HOMES]

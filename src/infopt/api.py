@@ -22,6 +22,8 @@ from infopt.evidence.extents import extents_of
 from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
 from infopt.importers import ImportOptions, import_model
+from infopt.measure.timing import Stopwatch
+from infopt.needs import Needing
 from infopt.pipeline import Pipeline, telling
 from infopt.presets import HALVES, INTEGERS, pipeline_for
 from infopt.recorded import OUTSIDE, Recorded, recorded
@@ -157,7 +159,9 @@ def optimize(
 
     with interruptible(), engines.staging(destination) as rooms:
         on_event(Event("import", record.name(source)))
-        imported = import_model(source, wishes)
+        watch = Stopwatch()
+        with watch:
+            imported = import_model(source, wishes)
         model = imported.model
         extents = extents_of(model, shapes, data) if backend.bounded else {}
         origin = record.origin(imported)
@@ -196,14 +200,20 @@ def optimize(
                 force=force,
                 tell=on_event,
             )
-        trace, raised = fusions.run(
-            passes, model, expected=expected, progress=telling(passes, on_event), observe=observe
-        )
+        with watch:
+            trace, raised = fusions.run(
+                passes,
+                model,
+                expected=expected,
+                progress=telling(passes, on_event),
+                observe=observe,
+            )
         fusions.insist(raised, record.name(source))
 
         on_event(Event("compile", aim.name))
-        backend.compile(model, rooms.payload)
-        built = backend.build(rooms.payload, extents, options, rooms.scratch, on_event)
+        with watch:
+            backend.compile(model, rooms.payload)
+            built = backend.build(rooms.payload, extents, options, rooms.scratch, on_event)
 
         evidence: dict[str, Any] = {
             "equivalence": f"{NOT_MEASURED}: verification was switched off",
@@ -224,6 +234,7 @@ def optimize(
             )
         if witness is not None and measure is not False:
             evidence["speed"] = race(witness, backend, rooms.payload, options, on_event)
+        evidence["built"] = {"seconds": watch.seconds}
         if built:
             reason = backend.unavailable()
             evidence["engine"] = f"built, not run: {reason}" if reason else "built for this GPU"
@@ -353,6 +364,9 @@ def benchmark(
     seconds: float = 10.0,
     threads: int | None = None,
     seed: int = 0,
+    concurrency: int | None = None,
+    price_per_hour: float | None = None,
+    cold_starts: bool = False,
     trusted: Sequence[KeyFile] = (),
     on_event: Listener = ignore,
 ) -> Benchmark:
@@ -366,6 +380,10 @@ def benchmark(
         seconds: Time budget, for all samples together.
         threads: Threads of one operator; by default every core.
         seed: Of synthetic inputs.
+        concurrency: Also how many requests a second are answered, so many at a time; by default as
+            many as there are cores, where ``price_per_hour`` is given, and else not.
+        price_per_hour: Of a machine like this one: what a million requests cost then.
+        cold_starts: Also how long a fresh process takes to its first answer, and its memory.
         trusted: Files with public keys; if there are any, one of them has to have signed an
             engine.
         on_event: Told of every step.
@@ -394,6 +412,11 @@ def benchmark(
         runs = []
         for sample in samples:
             on_event(Event("measure", sample.shapes()))
-            found = time_beside(sessions, sample, seconds=seconds / len(samples))
+            found = time_beside(sessions, sample, seconds=seconds / len(samples), noise=True)
             runs.append((sample.shapes(), found))
-        return Benchmark(tuple(sessions), tuple(runs))
+        needs = Needing(
+            samples[0], options, Path(scratch), concurrency, price_per_hour, cold_starts
+        )
+        on_event(Event("measure", "what they need"))
+        found_needs = needs.of(subjects, sessions)
+        return Benchmark(tuple(sessions), tuple(runs), found_needs)

@@ -16,6 +16,7 @@
     ├── UnavailableError        a library or device is not there               exit code 3
     ├── EngineError             an engine directory is damaged or foreign      exit code 3
     ├── CalibrationError        a calibration is missing, damaged, or useless  exit code 3
+    ├── BaselineError           a baseline is damaged, or its reference lost   exit code 3
     ├── CompileError            the runtime refused the optimized model        exit code 3
     ├── StorageError            the disk is full or not writable               exit code 3
     ├── Interrupted             stopped by the user                            exit code 3
@@ -102,6 +103,10 @@ class EngineError(InfoptError):
 
 class CalibrationError(InfoptError):
     """A calibration is missing, damaged, of another model, or nothing useful was observed."""
+
+
+class BaselineError(InfoptError):
+    """A baseline is missing, makes no sense, or its reference cannot be found."""
 
 
 class CompileError(InfoptError):

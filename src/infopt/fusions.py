@@ -234,9 +234,14 @@ def _raising(pipeline: Pipeline) -> list[Fusion]:
     return [p for p in pipeline.passes() if isinstance(p, Fusion) and p.raises]
 
 
+def raised_operators() -> tuple[str, ...]:
+    """The operators that the raising passes of every preset make."""
+    return tuple(dict.fromkeys(p.operator() for p in _raising(Pipeline(raising()))))
+
+
 def _operators(pipeline: Pipeline, expected: Mapping[str, int]) -> dict[str, str]:
     """What to look for: whatever can be raised or is expected → the pass that is there for it."""
-    can = {p.operator(): "" for p in _raising(Pipeline(raising()))}
+    can = dict.fromkeys(raised_operators(), "")
     does = {p.operator(): p.name for p in _raising(pipeline)}
     return {**can, **dict.fromkeys(expected, ""), **does}
 

@@ -15,9 +15,33 @@ from infopt.backends.base import RunOptions, Session
 from infopt.engine import Engine
 from infopt.importers import import_model
 from infopt.ir import files
+from infopt.measure.throughput import Throughput
 from infopt.measure.timing import Measurement
 from infopt.signatures import KeyFile
 from infopt.target import DEFAULT_TARGET, parse_target
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a subject needs besides the time of a call."""
+
+    bytes: int
+    """On disk."""
+    built: float | None = None
+    """Seconds that it took to build, verification aside, as far as an engine knows."""
+    throughput: Throughput | None = None
+    """On the first sample, in as many requests at a time as was asked for."""
+    cost: float | None = None
+    """Of a million requests, in the currency of the price."""
+    cold_start: float | None = None
+    """Seconds from the start of a process to its first answer, the median of some."""
+    peak_rss: int | None = None
+    """Bytes of memory that such a process needs."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        per_second = None if self.throughput is None else self.throughput.per_second
+        return {**dataclasses.asdict(self), "requests_per_second": per_second}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +52,18 @@ class Benchmark:
     """What was timed; the first is the baseline of all ratios."""
     runs: tuple[tuple[str, Measurement], ...]
     """The shapes of a sample, and what was measured on it."""
+    needs: tuple[Needs, ...] = ()
+    """What each of the subjects needs."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return all figures and the conditions, ready for JSON."""
         return {
             "subjects": self.subjects,
             "runs": [{"sample": sample, **found.as_dict()} for sample, found in self.runs],
+            "needs": {
+                name: needs.as_dict()
+                for name, needs in zip(self.subjects, self.needs, strict=False)
+            },
             "versions": provenance.versions(),
             "hardware": provenance.hardware(),
         }
@@ -75,6 +105,18 @@ def open_session(
         files.write_onnx(imported.model, room)
         return backend.load(room, options)
     return backend.open_model(file, options)
+
+
+def size_on_disk(subject: object) -> int:
+    """Bytes of an engine without its manifest, of a file, or of all files of a directory."""
+    if not isinstance(subject, (str, os.PathLike)):
+        return 0
+    path = Path(subject)
+    if _is_engine(path):
+        return engines.open_engine(path, verify=False).nbytes
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size if path.exists() else 0
 
 
 def model_file(subject: object, trusted: Sequence[KeyFile] = ()) -> object:

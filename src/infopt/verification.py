@@ -16,7 +16,7 @@ from infopt.errors import InfoptError, StrictError, UsageError, VerificationErro
 from infopt.events import Event, Listener
 from infopt.evidence.bisect import first_bad
 from infopt.evidence.equivalence import Budget, Equivalence, Sample, compare
-from infopt.measure.timing import Measurement, interleave
+from infopt.measure.timing import Measurement, interleave, until_precise
 from infopt.pipeline import Observer, Pipeline, Stop
 from infopt.witness import Witness
 
@@ -170,10 +170,12 @@ def race(
     return {"sample": sample.shapes(), **found.as_dict()}
 
 
-def time_beside(sessions: Mapping[str, Session], sample: Sample, seconds: float) -> Measurement:
+def time_beside(
+    sessions: Mapping[str, Session], sample: Sample, seconds: float, *, noise: bool = False
+) -> Measurement:
     """Time sessions on one sample, interleaved in one run; the first is the baseline."""
     calls = {name: functools.partial(session, sample.inputs) for name, session in sessions.items()}
-    return interleave(calls, seconds=seconds, precision=0.01)
+    return interleave(calls, seconds=seconds, enough=until_precise(0.01), noise=noise)
 
 
 def be_strict(evidence: Mapping[str, Any]) -> None:

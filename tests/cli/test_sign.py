@@ -30,14 +30,21 @@ def test_only_what_is_signed_is_loaded(
 ) -> None:
     private, public = keys
     insist = ("--require-signature", public)
-    for command in (("bench", engine, "--seconds", "0.1"), ("compare", engine, model)):
+    baseline = engine.with_name("baseline.json")
+    commands = (
+        ("bench", engine, "--seconds", "0.1"),
+        ("compare", engine, model),
+        ("baseline", engine, "-o", baseline, "--seconds", "1", "--no-cold-start"),
+        ("check", engine, "--baseline", baseline, "--seconds", "1", "--allow", "latency"),
+    )
+    for command in commands:
         result = infopt(*command, *insist)
         assert result.exit_code == 3
         assert "is not signed, and only signed engines are to be loaded" in result.stderr
     signed = infopt("sign", engine, "--key", private)
     assert signed.exit_code == 0, signed.stderr
     assert "is signed with key sha256:" in signed.stdout
-    for command in (("bench", engine, "--seconds", "0.1"), ("compare", engine, model)):
+    for command in commands:
         assert infopt(*command, *insist).exit_code == 0
 
 

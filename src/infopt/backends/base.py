@@ -59,6 +59,8 @@ class Session(ABC):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    parallel: ClassVar[bool] = True
+    """Whether several threads may call it at once."""
 
     @abstractmethod
     def __call__(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Any]:

@@ -24,6 +24,8 @@ COMMANDS = (
     "sensitivity",
     "compare",
     "bench",
+    "baseline",
+    "check",
     "sign",
     "passes",
     "targets",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +22,7 @@ from infopt.cli.options import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from infopt.subjects import Benchmark
+    from infopt.subjects import Benchmark, Needs
 
 
 @click.command(cls=Command, short_help="Time models and engines beside each other.")
@@ -37,6 +38,23 @@ if TYPE_CHECKING:
     help="Time budget of the rounds.",
 )
 @threads_option
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1, max=1024),
+    help="Also how many requests a second are answered, so many at a time.",
+)
+@click.option(
+    "--price-per-hour",
+    type=click.FloatRange(min=0),
+    metavar="PRICE",
+    help="Of a machine like this one: also what a million requests cost.",
+)
+@click.option(
+    "--cold-start",
+    "cold_starts",
+    is_flag=True,
+    help="Also how long a fresh process takes to its first answer, and its memory.",
+)
 @seed_option
 @signature_option
 @json_option
@@ -48,6 +66,9 @@ def command(
     data: str | None,
     seconds: float,
     threads: int | None,
+    concurrency: int | None,
+    price_per_hour: float | None,
+    cold_starts: bool,
     seed: int,
     trusted: tuple[str, ...],
     quiet: bool,
@@ -68,6 +89,9 @@ def command(
             data=data,
             seconds=seconds,
             threads=threads,
+            concurrency=concurrency,
+            price_per_hour=price_per_hour,
+            cold_starts=cold_starts,
             seed=seed,
             trusted=trusted,
             on_event=progress,
@@ -85,6 +109,37 @@ def _view(found: Benchmark) -> RenderableType:
     parts: list[RenderableType] = []
     for run in document["runs"]:
         parts += [speed(run, "Speed"), ""]
+    parts += [_needs(found), ""]
     hardware = document["hardware"]
     where = f"{hardware['processor']}, {hardware['cores']} cores"
     return Group(*parts, Text(where, "quiet"))
+
+
+def _needs(found: Benchmark) -> RenderableType:
+    """What each subject needs: a column for whatever was asked for or is known."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from infopt.cli.console import table
+    from infopt.words import duration, quantity, size
+
+    columns: dict[str, Callable[[Needs], str | None]] = {
+        ">on disk": lambda needs: size(needs.bytes) if needs.bytes else None,
+        ">built in": lambda needs: None if needs.built is None else duration(needs.built),
+        ">a second": lambda needs: (
+            None if needs.throughput is None else quantity(needs.throughput.per_second)
+        ),
+        ">a million cost": lambda needs: None if needs.cost is None else f"{needs.cost:,.2f}",
+        ">first answer": lambda needs: (
+            None if needs.cold_start is None else duration(needs.cold_start)
+        ),
+        ">memory": lambda needs: None if needs.peak_rss is None else size(needs.peak_rss),
+    }
+    cells = {title: [cell(needs) for needs in found.needs] for title, cell in columns.items()}
+    shown = {title: column for title, column in cells.items() if any(column)}
+    drawn = table("", "", *shown)
+    for number, name in enumerate(found.subjects):
+        drawn.add_row("", Text(name, "name"), *(column[number] or "–" for column in shown.values()))
+    rate = found.needs[0].throughput
+    note = "" if rate is None else f"{rate.concurrency:,} requests at a time"
+    return Group(Text.assemble(("Needs", "name"), "  ", note), drawn)

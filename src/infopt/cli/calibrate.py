@@ -156,7 +156,7 @@ def _view(found: Calibrated, then: str, *, verbose: bool) -> RenderableType:
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.cli.words import count, size
+    from infopt.words import count, size
 
     parts: list[RenderableType] = []
     for at, stage in enumerate(found.stages, 1):
@@ -183,8 +183,8 @@ def _stage(stage: Calibration, title: str, *, verbose: bool) -> Iterator[Rendera
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.cli.words import count
     from infopt.recorded import seen
+    from infopt.words import count
 
     rows = sorted(seen(stage), key=_weight, reverse=True)
     made_up = ", made up: real inputs may reach further" if stage.synthetic else ""

@@ -93,6 +93,12 @@ expect_option = click.option(
     "Attention=12,LayerNormalization=25; with fewer the command fails.",
 )
 
+reference_option = click.option(
+    "--reference",
+    metavar="MODEL",
+    help="The model that the engine was made from.  [default: where it was, or as it is called]",
+)
+
 task_option = click.option("--task", help="For Hugging Face: what the model does.")
 
 remote_code_option = click.option(

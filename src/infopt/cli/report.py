@@ -13,8 +13,8 @@ from rich.text import Text
 
 from infopt.cli.console import table
 from infopt.cli.raised import summary
-from infopt.cli.words import count, duration, figure, size
 from infopt.engine import Engine, Manifest
+from infopt.words import count, duration, figure, size
 
 SHOWN = 4
 """Samples that are listed one by one; the rest under ``-v``."""
@@ -257,7 +257,7 @@ def speed(found: Mapping[str, Any], title: str = "How fast") -> RenderableType:
             *(duration(row[key]) for key in ("median", "p90", "p99")),
             f"{ratio['value']:.2f}×",
             "" if baseline else f"{ratio['low']:.2f}–{ratio['high']:.2f}",
-            Text(verdict, {"faster": "good", "slower": "bad"}.get(verdict, "quiet")),
+            Text(verdict, {"better": "good", "worse": "bad"}.get(verdict, "quiet")),
         )
     ratios = [row["ratio"] for row in found["subjects"].values()]
     how = f"interleaved, {count(found['rounds'], 'round')} in {duration(found['seconds'])}"

@@ -17,13 +17,17 @@ import math
 import random
 import statistics as stdlib_statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from infopt.measure.statistics import Ratio, Summary, noise_floor, ratio_of_medians, summarize
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
 Subject = Callable[[], object]
+Subjects = Mapping[str, Subject]
+Samples = Mapping[str, Sequence[float]]
+Enough = Callable[[Samples], bool]
+"""Told after each round of all samples so far, by subject: whether these are enough."""
 
 MIN_ROUNDS = 5
 MAX_ROUNDS = 10_000
@@ -36,8 +40,24 @@ SETTLED = 0.25
 _WINDOW = 3
 _STILL_WARMING = 0.95
 """A window of calls that takes less than this part of the one before: not warm yet."""
-_AGAIN = "\0again"
+AGAIN = "\0again"
 """Key of the baseline's second series; no subject can be called so."""
+RENEWED = 4
+"""Rounds after which subjects are made anew, where that was asked for."""
+
+
+class Stopwatch:
+    """Adds up the seconds of those parts of a story that stand in ``with`` blocks."""
+
+    def __init__(self, clock: Clock = time.perf_counter) -> None:
+        self.seconds = 0.0
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._start = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += self._clock() - self._start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +108,16 @@ class Measurement:
 
 
 def interleave(
-    subjects: Mapping[str, Subject],
+    subjects: Subjects,
     *,
     seconds: float = 10.0,
-    precision: float | None = None,
+    enough: Enough | None = None,
     noise: bool = False,
+    renew: Callable[[], Subjects] | None = None,
+    parts: int = 1,
+    rest: float | None = None,
     seed: int = 0,
+    timer: Clock | None = None,
     clock: Clock = time.perf_counter,
     sleep: Sleep = time.sleep,
 ) -> Measurement:
@@ -106,13 +130,19 @@ def interleave(
 
     Args:
         subjects: Callables by name; the first is the baseline. Each is called with the same
-            inputs every time, which the caller has bound.
+            inputs every time, which the caller has bound. One called :data:`AGAIN` is the
+            baseline, made a second time.
         seconds: Time budget of the rounds; :data:`MIN_ROUNDS` are made in any case. Warming up
             takes at most a quarter of it on top, and three calls of each subject in any case.
-        precision: Stop early once the interval of each ratio reaches no farther than this from its
-            ratio.
+        enough: Stop early once this says so.
         noise: Measure the baseline a second time, as a subject of its own, for the noise floor.
+        renew: Makes the same subjects anew, every :data:`RENEWED` rounds: one session of a model
+            differs from the next by a percent or so, by where its memory happens to lie.
+        parts: In how many parts a sample is taken, the quickest of which counts. Other work on
+            the machine only ever adds to a time, and does not add to all parts alike.
+        rest: Seconds to rest instead of :data:`REST`.
         seed: Seed of the order within rounds and of the intervals.
+        timer: What samples are taken with, instead of ``clock``.
         clock: Returns seconds; a test passes its own.
         sleep: Lets seconds pass; likewise.
 
@@ -121,41 +151,53 @@ def interleave(
     """
     if not subjects:
         raise ValueError("nothing to measure")
-    baseline = next(iter(subjects))
-    timed = {**subjects, _AGAIN: subjects[baseline]} if noise else dict(subjects)
-    share = seconds / 4 / len(subjects)
-    rest = REST if len(timed) > 1 else 0.0
+    baseline, timer = next(iter(subjects)), timer or clock
+    timed = {**subjects, AGAIN: subjects[baseline]} if noise else dict(subjects)
+    first, share = dict(subjects), seconds / 4 / len(subjects)
+    del subjects  # where they are renewed, the first ones are to go
+    pause = (REST if rest is None else rest) if len(timed) > 1 else 0.0
     warm = {}
-    for name, call in subjects.items():
-        sleep(rest)
-        warm[name] = _warm_up(call, share, clock)
-    warm |= {_AGAIN: warm[baseline]} if noise else {}
-    repeats = {name: math.ceil(MIN_SAMPLE / max(each, 1e-9)) for name, each in warm.items()}
+    while first:
+        name = next(iter(first))
+        sleep(pause)
+        warm[name] = _warm_up(first.pop(name), share, clock)
+    warm |= {AGAIN: warm[baseline]} if noise else {}
+    repeats = {name: math.ceil(MIN_SAMPLE / parts / max(each, 1e-9)) for name, each in warm.items()}
     lead = {name: int(each < SETTLED) for name, each in warm.items()}
     samples: dict[str, list[float]] = {name: [] for name in timed}
     order = random.Random(seed)
-    next_look = 2 * MIN_ROUNDS
     start = clock()
     with _no_garbage_collection():
         for count in range(1, MAX_ROUNDS + 1):
+            if renew is not None and count > 1 and count % RENEWED == 1:
+                timed = _renewed(renew, timed, clock)
             for name in order.sample(list(timed), len(timed)):
-                sleep(rest)
-                samples[name].append(_sample(timed[name], repeats[name], clock, lead[name]))
+                sleep(pause)
+                samples[name].append(_sample(timed[name], repeats[name], timer, lead[name], parts))
             if count >= MIN_ROUNDS and clock() - start >= seconds:
                 break
-            if precision is not None and count == next_look:
-                if _precise(samples, baseline, precision, seed):
-                    break
-                next_look *= 2
+            if enough is not None and enough(samples):
+                break
     spent = clock() - start
-    again = samples.pop(_AGAIN, None)
+    again = samples.pop(AGAIN, None)
     return Measurement(
         samples={name: tuple(series) for name, series in samples.items()},
-        repeats={name: repeats[name] for name in subjects},
+        repeats={name: parts * repeats[name] for name in samples},
         noise=None if again is None else noise_floor(samples[baseline], again),
         seconds=spent,
         seed=seed,
     )
+
+
+def _renewed(
+    renew: Callable[[], Subjects], timed: dict[str, Subject], clock: Clock
+) -> dict[str, Subject]:
+    """New subjects, warm, in the place of ``timed``, which are let go first."""
+    timed.clear()
+    fresh = renew()
+    for call in fresh.values():
+        _warm_up(call, 0.0, clock)
+    return dict(fresh)
 
 
 def _warm_up(call: Subject, budget: float, clock: Clock) -> float:
@@ -169,26 +211,36 @@ def _warm_up(call: Subject, budget: float, clock: Clock) -> float:
         before = median
 
 
-def _sample(call: Subject, repeats: int, clock: Clock, lead: int = 1) -> float:
-    """Seconds for one call, as the mean of ``repeats``."""
+def _sample(call: Subject, repeats: int, clock: Clock, lead: int = 1, parts: int = 1) -> float:
+    """Seconds for one call, as the mean of ``repeats``; of several such parts the least."""
     for _ in range(lead):
         call()
-    start = clock()
-    for _ in range(repeats):
-        call()
-    return (clock() - start) / repeats
+    quickest = math.inf
+    for _ in range(parts):
+        start = clock()
+        for _ in range(repeats):
+            call()
+        quickest = min(quickest, (clock() - start) / repeats)
+    return quickest
 
 
-def _precise(
-    samples: Mapping[str, list[float]], baseline: str, precision: float, seed: int
-) -> bool:
-    ratios = [
-        ratio_of_medians(samples[baseline], series, resamples=200, seed=seed)
-        for name, series in samples.items()
-        if name != baseline
-    ]
-    widest = max((max(r.high - r.value, r.value - r.low) for r in ratios), default=math.inf)
-    return widest <= precision
+def until_precise(precision: float, *, seed: int = 0) -> Enough:
+    """Enough is when the interval of each ratio reaches no farther than this from its ratio.
+
+    That is looked at after 10 rounds, 20, 40 and so on.
+    """
+    next_look = 2 * MIN_ROUNDS
+
+    def enough(samples: Samples) -> bool:
+        nonlocal next_look
+        baseline, *others = (series for name, series in samples.items() if name != AGAIN)
+        if len(baseline) < next_look or not others:
+            return False
+        next_look *= 2
+        ratios = [ratio_of_medians(baseline, it, resamples=200, seed=seed) for it in others]
+        return max(max(r.high - r.value, r.value - r.low) for r in ratios) <= precision
+
+    return enough
 
 
 @contextlib.contextmanager

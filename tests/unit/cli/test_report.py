@@ -106,7 +106,7 @@ def test_a_measurement() -> None:
         "How fast  at x=1×8",
         "             median      p90      p99  speed  interval",
         "  original  2.00 ms  2.00 ms  2.00 ms  1.00×             baseline",
-        "  engine    1.00 ms  1.00 ms  1.00 ms  2.00×  2.00–2.00  faster",
+        "  engine    1.00 ms  1.00 ms  1.00 ms  2.00×  2.00–2.00  better",
         "  interleaved, 20 rounds in 1.50 s; intervals hold with 95% confidence; "
         "the same model twice differs",
         "  by 1.0%",

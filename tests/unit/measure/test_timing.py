@@ -1,11 +1,13 @@
 import gc
+import itertools
 import json
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from infopt.measure import timing
-from infopt.measure.timing import MAX_ROUNDS, MIN_ROUNDS, interleave
+from infopt.measure.timing import AGAIN, MAX_ROUNDS, MIN_ROUNDS, interleave, until_precise
 
 
 class Clock:
@@ -48,7 +50,7 @@ def test_medians_and_ratio_come_out_exactly() -> None:
     assert found.summary("new").p99 == pytest.approx(0.01)
     ratio = found.ratio("new")
     assert ratio.value == pytest.approx(2.0)
-    assert ratio.verdict() == "faster"
+    assert ratio.verdict() == "better"
     assert found.ratio("old", baseline="new").value == pytest.approx(0.5)
 
 
@@ -139,7 +141,11 @@ def test_precision_ends_the_rounds_early() -> None:
         clock = Clock()
         subjects = {n: clock.subject(n, 0.01) for n in ("a", "b")}
         return interleave(
-            subjects, seconds=60.0, precision=precision, clock=clock, sleep=clock.sleep
+            subjects,
+            seconds=60.0,
+            enough=until_precise(precision) if precision else None,
+            clock=clock,
+            sleep=clock.sleep,
         ).rounds
 
     assert run(0.01) == 2 * MIN_ROUNDS
@@ -191,3 +197,43 @@ def test_the_garbage_collector_rests_and_comes_back() -> None:
 def test_nothing_to_measure() -> None:
     with pytest.raises(ValueError, match="nothing"):
         interleave({})
+
+
+def test_the_quickest_part_of_a_sample_counts() -> None:
+    clock = Clock()
+    bumpy = clock.subject("a", itertools.cycle([0.03, 0.01, 0.05]))
+    found = interleave({"a": bumpy}, seconds=1.0, parts=3, clock=clock, sleep=clock.sleep)
+    assert found.summary("a").p99 == pytest.approx(0.01)
+    assert found.repeats["a"] == 3
+
+
+def test_subjects_are_renewed_and_the_old_ones_let_go() -> None:
+    clock = Clock()
+    made: list[weakref.ref[Callable[[], None]]] = []
+    alive: list[int] = []
+
+    def make() -> dict[str, Callable[[], None]]:
+        gc.collect()
+        alive.append(sum(ref() is not None for ref in made))
+        subjects = {n: clock.subject(n, 0.03) for n in ("a", "b", AGAIN)}
+        made.extend(map(weakref.ref, subjects.values()))
+        return subjects
+
+    found = interleave(make(), seconds=10.0, renew=make, clock=clock, sleep=clock.sleep)
+    assert len(made) == 3 * -(-found.rounds // timing.RENEWED)
+    assert set(alive) == {0}
+    assert set(found.samples) == {"a", "b"}
+    assert found.noise == pytest.approx(0.0)
+
+
+def test_samples_may_be_taken_with_another_clock_than_the_budget() -> None:
+    clock, timer = Clock(), itertools.count(0.0, 0.5)
+    found = interleave(
+        {"a": clock.subject("a", 0.01)},
+        seconds=1.0,
+        clock=clock,
+        sleep=clock.sleep,
+        timer=lambda: next(timer),
+    )
+    assert found.summary("a").median == pytest.approx(0.5 / found.repeats["a"])
+    assert found.seconds >= 1.0

@@ -36,6 +36,8 @@ _TYPES: Mapping[str, tuple[str, np.dtype[Any]]] = {
 class TensorRtSession(Session):
     """Runs one plan on the first GPU. One call at a time: it has one context and one stream."""
 
+    parallel = False
+
     def __init__(self, trt: Any, driver: Driver, plan: bytes, weights: Path | None = None) -> None:
         """Deserialize a plan that is trusted.
 

@@ -1,0 +1,1 @@
+"""Gates: what an engine was, what it is now, and whether that may be."""

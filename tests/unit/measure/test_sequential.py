@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from infopt.measure.sequential import LOOKS, Watch, change, until_decided, until_known
+from infopt.measure.statistics import Ratio, Verdict
+from infopt.measure.timing import AGAIN, MAX_ROUNDS
+
+THEN = Ratio(1.2, 1.2, 1.2, 0.99)
+
+
+def speed(value: float, spread: float = 0.0, noise: float = 0.0) -> Ratio:
+    return Ratio(value, value * (1 - spread), value * (1 + spread), 0.99, noise)
+
+
+@pytest.mark.parametrize(
+    ("now", "limit", "verdict"),
+    [
+        (speed(1.2, 0.01), 0.05, "same"),
+        (speed(1.08, 0.01), 0.05, "worse"),
+        (speed(1.08, 0.07), 0.05, "inconclusive"),
+        (speed(1.15, 0.01), 0.05, "inconclusive"),  # 4.3 %, and up to 5.4 %
+        (speed(1.15, 0.005), 0.05, "same"),
+        (speed(1.3, 0.01), 0.05, "better"),
+        (speed(1.3, 0.2), 0.05, "inconclusive"),
+        (speed(1.08, 0.01, noise=0.06), 0.05, "inconclusive"),  # the baseline differs by as much
+        (speed(1.2, 0.01, noise=0.06), 0.05, "inconclusive"),
+        (Ratio(1.2, 0.0, math.inf, 0.99), 0.05, "inconclusive"),
+    ],
+)
+def test_verdicts_on_a_change(now: Ratio, limit: float, verdict: Verdict) -> None:
+    assert change(THEN, now).verdict(limit) == verdict
+
+
+def test_a_change_is_more_time() -> None:
+    found = change(speed(1.1), speed(1.0))
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_both_intervals_count() -> None:
+    found = change(Ratio(1.0, 0.99, 1.02, 0.99), Ratio(1.0, 0.98, 1.01, 0.99))
+    assert found.low == pytest.approx(0.99 / 1.01 - 1)
+    assert found.high == pytest.approx(1.02 / 0.98 - 1)
+
+
+def run(watch: Watch, slowdown: float, scatter: float, seed: int) -> tuple[Ratio, int]:
+    """Rounds of a subject that is slower by ``slowdown`` than one that is as fast as THEN."""
+    rng = random.Random(seed)
+    taken: dict[str, list[float]] = {"reference": [], "subject": [], AGAIN: []}
+    for _ in range(LOOKS[-1]):
+        shared = rng.lognormvariate(0, 0.3)  # the machine is slow for all alike
+        for name, each in (("reference", 1.2), ("subject", 1 + slowdown), (AGAIN, 1.2)):
+            taken[name].append(each * shared * rng.lognormvariate(0, scatter))
+        if watch(taken):
+            break
+    return watch.speed(taken), len(taken["subject"])
+
+
+def test_looks_are_few_and_fixed() -> None:
+    asked: list[int] = []
+
+    def decided(now: Ratio) -> bool:
+        asked.append(1)
+        return False
+
+    _, count = run(Watch(decided), 0.0, 0.01, seed=0)
+    assert count == LOOKS[-1]
+    assert len(asked) == len(LOOKS)
+    assert LOOKS[-1] < MAX_ROUNDS
+
+
+def test_the_first_look_can_decide() -> None:
+    for slowdown, verdict in ((0.0, "same"), (0.2, "worse"), (-0.2, "better")):
+        now, count = run(until_decided(THEN, 0.05), slowdown, 0.005, seed=1)
+        assert change(THEN, now).verdict(0.05) == verdict
+        assert count == LOOKS[0]
+
+
+@pytest.mark.slow
+def test_at_the_limit_no_more_goes_wrong_than_was_allowed() -> None:
+    """The error is bounded however often one looks: here at nine times, until one decides."""
+    wrong = 0
+    for seed in range(2000):
+        now, _ = run(until_decided(THEN, 0.05), 0.05, 0.02, seed)
+        wrong += change(THEN, now).verdict(0.05) == "worse"
+    assert wrong <= 0.01 * 2000
+
+
+def test_a_real_slowdown_is_seen_and_none_is_not() -> None:
+    verdicts = []
+    for seed in range(40):
+        for slowdown in (0.0, 0.1):
+            now, _ = run(until_decided(THEN, 0.05), slowdown, 0.015, seed)
+            verdicts.append((slowdown, change(THEN, now).verdict(0.05)))
+    assert set(verdicts) == {(0.0, "same"), (0.1, "worse")}
+
+
+def test_what_is_remembered_is_known_closely() -> None:
+    now, _ = run(until_known(0.02), 0.0, 0.02, seed=3)
+    assert now.high / now.value <= 1.02
+    assert now.value / now.low <= 1.02
