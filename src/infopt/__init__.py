@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from infopt.calibrating import merge_calibrations as merge_calibrations
     from infopt.engine import Engine as Engine
     from infopt.errors import InfoptError as InfoptError
+    from infopt.profiling import profile as profile
     from infopt.ranking import sensitivity as sensitivity
 
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "load": "infopt.api",
     "merge_calibrations": "infopt.calibrating",
     "optimize": "infopt.api",
+    "profile": "infopt.profiling",
     "sensitivity": "infopt.ranking",
     "sign": "infopt.api",
 }

@@ -24,6 +24,8 @@ COMMANDS = (
     "sensitivity",
     "compare",
     "bench",
+    "profile",
+    "bisect",
     "sign",
     "passes",
     "targets",

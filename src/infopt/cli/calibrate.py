@@ -156,7 +156,7 @@ def _view(found: Calibrated, then: str, *, verbose: bool) -> RenderableType:
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.cli.words import count, size
+    from infopt.words import count, size
 
     parts: list[RenderableType] = []
     for at, stage in enumerate(found.stages, 1):
@@ -183,7 +183,7 @@ def _stage(stage: Calibration, title: str, *, verbose: bool) -> Iterator[Rendera
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.cli.words import count
+    from infopt.words import count
     from infopt.recorded import seen
 
     rows = sorted(seen(stage), key=_weight, reverse=True)

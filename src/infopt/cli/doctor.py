@@ -51,7 +51,7 @@ def _view(checks: Sequence[Check]) -> RenderableType:
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.cli.words import count
+    from infopt.words import count
 
     drawn = table("", "", "found", "fits")
     for check in checks:

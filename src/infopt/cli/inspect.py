@@ -119,7 +119,7 @@ def view(found: Inspection, top: int | None) -> RenderableType:
 def _head(found: Inspection) -> RenderableType:
     from rich.text import Text
 
-    from infopt.cli.words import count
+    from infopt.words import count
 
     opsets = ", ".join(
         str(version) if domain == "ai.onnx" else f"{domain} {version}"
@@ -140,7 +140,7 @@ def _face(found: Inspection) -> RenderableType:
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.cli.words import shape
+    from infopt.words import shape
 
     drawn = table("", "name", "type", "shape")
 
@@ -158,7 +158,7 @@ def _totals(cost: Cost) -> RenderableType:
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.cli.words import count, quantity, size
+    from infopt.words import count, quantity, size
 
     drawn = table("", "")
     at = ", ".join(f"{name} = {number}" for name, number in cost.sizes.items())
@@ -187,7 +187,7 @@ def _operators(cost: Cost, top: int | None) -> RenderableType:
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.cli.words import quantity, size
+    from infopt.words import quantity, size
 
     drawn = table("operator", ">nodes", ">FLOPs", ">share", ">parameters", ">writes")
     shown = cost.operators if top is None else cost.operators[:top]

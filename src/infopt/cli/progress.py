@@ -11,7 +11,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from infopt.cli.console import stderr
-from infopt.cli.words import count, duration
+from infopt.words import count, duration
 from infopt.events import Event
 
 _VERBS = {

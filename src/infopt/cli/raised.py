@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from infopt.cli.console import table
-from infopt.cli.words import count
+from infopt.words import count
 from infopt.fusions import Site, State
 from infopt.inspection import FusionInspection
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from infopt.cli.console import table
 from infopt.cli.raised import summary
-from infopt.cli.words import count, duration, figure, size
+from infopt.words import count, duration, figure, size
 from infopt.engine import Engine, Manifest
 
 SHOWN = 4

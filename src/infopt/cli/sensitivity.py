@@ -128,7 +128,7 @@ def view(ranking: Ranking, top: int) -> RenderableType:
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.cli.words import count
+    from infopt.words import count
 
     lost = [">lost"] if ranking.metric is not None else []
     drawn = table(">", "node", "operator", ">SQNR", *lost, ">weights", ">FLOPs")
