@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from infopt.api import optimize as optimize
     from infopt.api import sign as sign
     from infopt.backends.base import Session as Session
+    from infopt.bisecting import bisect as bisect
     from infopt.calibrating import calibrate as calibrate
     from infopt.calibrating import merge_calibrations as merge_calibrations
     from infopt.engine import Engine as Engine
@@ -26,6 +27,7 @@ _HOMES = {
     "InfoptError": "infopt.errors",
     "Session": "infopt.backends.base",
     "benchmark": "infopt.api",
+    "bisect": "infopt.bisecting",
     "calibrate": "infopt.calibrating",
     "compare": "infopt.api",
     "load": "infopt.api",

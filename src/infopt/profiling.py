@@ -109,9 +109,7 @@ class Profile:
         threads = sorted({span.thread for span in self.timeline.spans})
         for number, thread in enumerate(threads):
             name = {"name": "calls and kernels" if number == 0 else f"kernels {number + 1}"}
-            events.append(
-                {"ph": "M", "pid": 1, "tid": thread, "name": "thread_name", "args": name}
-            )
+            events.append({"ph": "M", "pid": 1, "tid": thread, "name": "thread_name", "args": name})
         first = threads[0] if threads else 0
         for number, (start, seconds) in enumerate(self.timeline.calls):
             events.append(_event(f"call {number}", "call", first, start, seconds))

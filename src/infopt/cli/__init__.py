@@ -26,6 +26,7 @@ COMMANDS = (
     "bench",
     "profile",
     "bisect",
+    "bisect",
     "sign",
     "passes",
     "targets",

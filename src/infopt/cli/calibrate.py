@@ -183,8 +183,8 @@ def _stage(stage: Calibration, title: str, *, verbose: bool) -> Iterator[Rendera
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.words import count
     from infopt.recorded import seen
+    from infopt.words import count
 
     rows = sorted(seen(stage), key=_weight, reverse=True)
     made_up = ", made up: real inputs may reach further" if stage.synthetic else ""

@@ -11,8 +11,8 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from infopt.cli.console import stderr
-from infopt.words import count, duration
 from infopt.events import Event
+from infopt.words import count, duration
 
 _VERBS = {
     "import": ("Importing", "Imported"),

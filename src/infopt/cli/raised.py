@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from infopt.cli.console import table
-from infopt.words import count
 from infopt.fusions import Site, State
 from infopt.inspection import FusionInspection
+from infopt.words import count
 
 NOWHERE = NOTHING = "–"
 """A layer that names do not tell; nothing of an operator."""

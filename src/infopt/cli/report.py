@@ -13,8 +13,8 @@ from rich.text import Text
 
 from infopt.cli.console import table
 from infopt.cli.raised import summary
-from infopt.words import count, duration, figure, size
 from infopt.engine import Engine, Manifest
+from infopt.words import count, duration, figure, size
 
 SHOWN = 4
 """Samples that are listed one by one; the rest under ``-v``."""

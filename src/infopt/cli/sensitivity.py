@@ -87,6 +87,7 @@ def command(
     """
     from infopt import ranking as ranks
     from infopt.cli.progress import Progress
+    from infopt.outputs import write_text
 
     if output is not None and not Path(output).resolve().parent.is_dir():
         raise click.UsageError(f"there is no folder {Path(output).parent} for --output")
@@ -109,17 +110,8 @@ def command(
         )
     document = ranking.as_dict()
     if output is not None:
-        _write(Path(output), document)
+        write_text(Path(output), json.dumps(document, indent=2) + "\n")
     return Answer(document, lambda: "" if quiet else view(ranking, top))
-
-
-def _write(file: Path, document: object) -> None:
-    from infopt.errors import StorageError
-
-    try:
-        file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def view(ranking: Ranking, top: int) -> RenderableType:
