@@ -9,7 +9,6 @@ from infopt._version import __version__
 
 if TYPE_CHECKING:
     from infopt.api import benchmark as benchmark
-    from infopt.api import compare as compare
     from infopt.api import load as load
     from infopt.api import optimize as optimize
     from infopt.api import sign as sign
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from infopt.bisecting import bisect as bisect
     from infopt.calibrating import calibrate as calibrate
     from infopt.calibrating import merge_calibrations as merge_calibrations
+    from infopt.comparing import compare as compare
+    from infopt.comparing import compare_layers as compare_layers
     from infopt.engine import Engine as Engine
     from infopt.errors import InfoptError as InfoptError
     from infopt.profiling import profile as profile
@@ -29,7 +30,8 @@ _HOMES = {
     "benchmark": "infopt.api",
     "bisect": "infopt.bisecting",
     "calibrate": "infopt.calibrating",
-    "compare": "infopt.api",
+    "compare": "infopt.comparing",
+    "compare_layers": "infopt.comparing",
     "load": "infopt.api",
     "merge_calibrations": "infopt.calibrating",
     "optimize": "infopt.api",

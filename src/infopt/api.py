@@ -17,7 +17,6 @@ from infopt.engine import Engine
 from infopt.errors import UsageError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
-from infopt.evidence.equivalence import Equivalence
 from infopt.evidence.extents import extents_of
 from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
@@ -304,46 +303,6 @@ def sign(path: str | os.PathLike[str], key: KeyFile) -> str:
         UnavailableError: The cryptography package is not installed.
     """
     return signatures.sign(engines.open_engine(Path(path)), key)
-
-
-def compare(
-    candidate: object,
-    reference: object,
-    *,
-    shapes: Shapes = (),
-    data: DataSource | None = None,
-    seed: int = 0,
-    tolerance: float | None = None,
-    trusted: Sequence[KeyFile] = (),
-) -> Equivalence:
-    """Compare two models or engines on the same inputs.
-
-    Args:
-        candidate: An engine directory, or anything that can be imported.
-        reference: The same; what is right. It runs with the runtime's optimizations off.
-        shapes: Sizes, or ranges of sizes, of dynamic dimensions.
-        data: Real inputs; by default synthetic ones.
-        seed: Of synthetic inputs.
-        tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
-        trusted: Files with public keys; if there are any, one of them has to have signed an
-            engine.
-
-    Raises:
-        UsageError: ``shapes`` or ``data`` do not fit.
-        ModelError: One of both is no valid model.
-        EngineError: One of both is a damaged engine.
-    """
-    allowed = budget("fp32", tolerance)
-    backend = backend_for(parse_target(DEFAULT_TARGET))
-    with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
-        session = open_session(candidate, Path(scratch) / "candidate", RunOptions(), trusted)
-        room = Path(scratch) / "reference"
-        room.mkdir()
-        imported = import_model(model_file(reference, trusted))
-        witness = call_witness(
-            imported, backend, room, shapes=as_shapes(shapes), data=data, seed=seed
-        )
-        return witness.examine(session, allowed)
 
 
 def benchmark(

@@ -21,11 +21,10 @@ from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Inputs, Sample
 from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
-from infopt.importers import import_model
 from infopt.ir import queries
 from infopt.ir.layers import Layers
 from infopt.signatures import KeyFile
-from infopt.subjects import model_file, open_session
+from infopt.subjects import opened
 from infopt.witness import find_samples
 
 WARM_UP = 3
@@ -168,8 +167,8 @@ def profile(
         notes = Path(scratch) / "profile"
         notes.mkdir()
         options = RunOptions(threads=threads, profile=notes)
-        session = open_session(subject, Path(scratch) / "model", options, trusted)
-        model = import_model(model_file(subject, trusted)).model
+        session, imported = opened(subject, Path(scratch) / "model", options, trusted)
+        model = imported.model
         samples, _ = find_samples(model, session, shapes=as_shapes(shapes), data=data, seed=seed)
         on_event(Event("measure", f"{name} at {samples[0].shapes()}"))
         return profiled(session, model, samples[0], name=name, seconds=seconds)

@@ -44,6 +44,11 @@ def figure(value: float) -> str:
     return f"{value:.1e}"
 
 
+def decibels(value: float, digits: int = 0) -> str:
+    """``25 dB``, ``25.4 dB``; ``∞`` where nothing differs."""
+    return f"{value:.{digits}f} dB" if math.isfinite(value) else figure(value)
+
+
 def count(number: int, singular: str, plural: str = "") -> str:
     """``1 pass``, ``3 passes``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +19,9 @@ from infopt.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Mapping
 
-    from infopt.evidence.equivalence import Equivalence
+    from rich.console import RenderableType
 
 
 @click.command(cls=Command, short_help="Check that two models or engines compute the same.")
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 @shape_option
 @data_option
 @tolerance_option
+@click.option(
+    "--per-layer",
+    is_flag=True,
+    help="Compare what is inside, too: the error of each layer, and where both part ways.",
+)
 @seed_option
 @signature_option
 @json_option
@@ -40,6 +45,7 @@ def command(
     shapes: tuple[str, ...],
     data: str | None,
     tolerance: float | None,
+    per_layer: bool,
     seed: int,
     trusted: tuple[str, ...],
     verbose: bool,
@@ -49,30 +55,50 @@ def command(
     REFERENCE counts as right and runs with the runtime's optimizations off. Exits with 1 if an
     output differs beyond the tolerance.
     """
-    from infopt import api
     from infopt.cli.progress import Progress
+    from infopt.comparing import compare, compare_layers
     from infopt.events import Event
 
     with Progress() as progress:
-        progress(Event("verify", f"{candidate} against {reference}"))
-        found = api.compare(
-            candidate,
-            reference,
-            shapes=shapes,
-            data=data,
-            seed=seed,
-            tolerance=tolerance,
-            trusted=trusted,
-        )
+        if per_layer:
+            both = compare_layers(
+                candidate,
+                reference,
+                shapes=shapes,
+                data=data,
+                seed=seed,
+                tolerance=tolerance,
+                trusted=trusted,
+                on_event=progress,
+            )
+            found, document = both.outputs, both.as_dict()
+        else:
+            progress(Event("verify", f"{candidate} against {reference}"))
+            found = compare(
+                candidate,
+                reference,
+                shapes=shapes,
+                data=data,
+                seed=seed,
+                tolerance=tolerance,
+                trusted=trusted,
+            )
+            document = found.as_dict()
     return Answer(
-        document=found.as_dict(),
-        view=lambda: _view(found, verbose=verbose),
+        document=document,
+        view=lambda: _view(document, verbose=verbose),
         exit_code=0 if found.holds else 1,
     )
 
 
-def _view(found: Equivalence, *, verbose: bool) -> RenderableType:
+def _view(document: Mapping[str, Any], *, verbose: bool) -> RenderableType:
+    from rich.console import Group
+
+    from infopt.cli import layers
     from infopt.cli.report import equivalence
 
-    title = "The same" if found.holds else "Different"
-    return equivalence(found.as_dict(), title, verbose=verbose)
+    title = "The same" if document["holds"] else "Different"
+    outputs = equivalence(document, title, verbose=verbose)
+    if "per_layer" not in document:
+        return outputs
+    return Group(outputs, "", *layers.view(document, verbose=verbose))

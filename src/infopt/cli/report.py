@@ -14,7 +14,7 @@ from rich.text import Text
 from infopt.cli.console import table
 from infopt.cli.raised import summary
 from infopt.engine import Engine, Manifest
-from infopt.words import count, duration, figure, size
+from infopt.words import count, decibels, duration, figure, size
 
 SHOWN = 4
 """Samples that are listed one by one; the rest under ``-v``."""
@@ -155,7 +155,7 @@ def equivalence(found: Mapping[str, Any], title: str, *, verbose: bool) -> Rende
                 figure(float(row["max_relative"])),
                 "" if float(row["max_relative"]) <= allowed else "bad",
             ),
-            Text(_decibels(float(row["sqnr_db"])), "" if float(row["sqnr_db"]) >= least else "bad"),
+            Text(decibels(float(row["sqnr_db"])), "" if float(row["sqnr_db"]) >= least else "bad"),
             _cosine(float(row["cosine"])),
         ]
         if classes:
@@ -202,7 +202,7 @@ def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType
         yield _indented(f"{limits}: held with every node quantized", "quiet")
         return
     nodes = f"{len(kept):,} of {count(found['nodes'], 'node')} in float"
-    none = _decibels(float(found["trials"][0]["sqnr_db"]))
+    none = decibels(float(found["trials"][0]["sqnr_db"]))
     yield _indented(f"{limits}: held with {nodes} ({none} with none), {engines} tried", "quiet")
     drop = any(row["drop"] is not None for row in kept)
     drawn = table(
@@ -212,7 +212,7 @@ def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType
     for row in shown:
         lost = [] if row["drop"] is None else [f"{float(row['drop']):.3g}"]
         name = Text(row["node"], "name")
-        drawn.add_row("", name, row["operator"], _decibels(float(row["sqnr_db"])), *lost)
+        drawn.add_row("", name, row["operator"], decibels(float(row["sqnr_db"])), *lost)
     yield drawn
     if len(shown) < len(kept):
         yield _indented(f"  and {len(kept) - len(shown)} more (-v shows them)", "quiet")
@@ -296,10 +296,6 @@ def _unknown(title: str, reason: str) -> Text:
 
 def _indented(text: str, style: str = "") -> RenderableType:
     return Padding(Text(text, style), (0, 0, 0, 2), expand=False)
-
-
-def _decibels(value: float) -> str:
-    return f"{value:.0f} dB" if math.isfinite(value) else figure(value)
 
 
 def _cosine(value: float) -> str:

@@ -120,7 +120,7 @@ def view(ranking: Ranking, top: int) -> RenderableType:
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.words import count
+    from infopt.words import count, decibels
 
     lost = [">lost"] if ranking.metric is not None else []
     drawn = table(">", "node", "operator", ">SQNR", *lost, ">weights", ">FLOPs")
@@ -129,12 +129,12 @@ def view(ranking: Ranking, top: int) -> RenderableType:
             f"{number}",
             Text(damage.node, "name"),
             damage.operator,
-            decibels(damage.sqnr_db),
+            decibels(damage.sqnr_db, 1),
             *([] if damage.drop is None else [f"{damage.drop:.3g}"]),
             f"{damage.weights:.1%}" if damage.weights else "–",
             "–" if damage.flops is None else f"{damage.flops:.1%}",
         )
-    together = f"all together {decibels(ranking.together.sqnr_db)}"
+    together = f"all together {decibels(ranking.together.sqnr_db, 1)}"
     if ranking.metric is not None and ranking.together.drop is not None:
         together += (
             f"; {ranking.metric} {ranking.original:.4g} in float, {ranking.together.drop:.3g} lost"
@@ -147,8 +147,3 @@ def view(ranking: Ranking, top: int) -> RenderableType:
         ("Damage", "name"), f"  {count(len(ranking.nodes), 'node')}, the worst first"
     )
     return Group(heading, drawn, *(Text(f"  {note}", "quiet") for note in notes))
-
-
-def decibels(value: float) -> str:
-    """``25.4 dB``; ``∞`` where nothing changes."""
-    return f"{value:.1f} dB" if abs(value) != float("inf") else f"{value}".replace("inf", "∞")
