@@ -17,13 +17,18 @@ from infopt.engine import Engine
 from infopt.errors import UsageError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
+from infopt.evidence.equivalence import Budget
 from infopt.evidence.extents import extents_of
 from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
 from infopt.importers import ImportOptions, import_model
+from infopt.ir import queries
 from infopt.pipeline import Pipeline, telling
 from infopt.presets import HALVES, INTEGERS, pipeline_for
 from infopt.recorded import OUTSIDE, Recorded, recorded
+from infopt.reports import page
+from infopt.reports.inside import look_inside
+from infopt.reports.pages import benchmark_page, engine_page
 from infopt.signatures import KeyFile
 from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
@@ -71,6 +76,7 @@ def optimize(
     dynamic_shapes: Mapping[str, Mapping[int, str]] | None = None,
     task: str | None = None,
     trust_remote_code: bool = False,
+    report: str | os.PathLike[str] | None = None,
     on_event: Listener = ignore,
 ) -> Engine:
     """Compile a model into an engine directory, and show that it computes the same.
@@ -119,6 +125,7 @@ def optimize(
         dynamic_shapes: For a torch module: input name → {axis: name of the dimension}.
         task: For Hugging Face: what the model does; by default read from its configuration.
         trust_remote_code: Whether code in a Hugging Face directory may be run.
+        report: An HTML file to write, with all that was found, layer by layer and node by node.
         on_event: Told of every step.
 
     Returns:
@@ -151,6 +158,8 @@ def optimize(
     data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
     backend.require(options)
+    if report is not None:
+        page.check(Path(report))
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
     destination = record.destination(output, source, ".engine")
 
@@ -160,7 +169,7 @@ def optimize(
         model = imported.model
         extents = extents_of(model, shapes, data) if backend.bounded else {}
         origin = record.origin(imported)
-        size_before = record.sizes(model)
+        size_before, operators_before = record.sizes(model), queries.count_operators(model)
 
         witness = None
         if verify:
@@ -238,6 +247,11 @@ def optimize(
         if strict:
             be_strict(evidence)
 
+        inside = None
+        if report is not None:
+            inside = look_inside(
+                model, witness, backend, rooms.payload, options, allowed, on_event
+            )
         on_event(Event("write", str(destination)))
         manifest = record.manifest(
             model,
@@ -246,6 +260,7 @@ def optimize(
             pipeline=passes,
             source=origin,
             size_before=size_before,
+            operators_before=operators_before,
             trace=trace,
             fusions=raised.as_dict(),
             build=built,
@@ -254,7 +269,33 @@ def optimize(
         engine = engines.publish(rooms, destination, manifest)
         if observe is not None:
             observe.forget()
+        if report is not None and inside is not None:
+            asked = _asked(sizes, data, allowed, max_error, max_drop, metric, strict)
+            page.write(engine_page(engine, asked, inside), Path(report))
         return engine
+
+
+def _asked(
+    shapes: Mapping[str, object],
+    data: DataSource | None,
+    allowed: Budget,
+    max_error: float | str | None,
+    max_drop: float | None,
+    metric: MetricSource | None,
+    strict: bool,
+) -> dict[str, str]:
+    """What was asked for, as a report tells it."""
+    budget_ = f"max-error {max_error}" if max_error is not None else ""
+    if max_drop is not None:
+        budget_ = f"max-drop {max_drop} of {metric}"
+    limit = record.limit({"tolerance": allowed.tolerance, "least_sqnr": allowed.least_sqnr})
+    return {
+        "Inputs": "synthetic" if data is None else record.name(data),
+        "Sizes": ", ".join(f"{name}={size}" for name, size in shapes.items()) or "chosen by infopt",
+        "Allowed": limit,
+        **({"Budget": budget_} if budget_ else {}),
+        "Strict": "yes" if strict else "no",
+    }
 
 
 def load(
@@ -313,6 +354,7 @@ def benchmark(
     threads: int | None = None,
     seed: int = 0,
     trusted: Sequence[KeyFile] = (),
+    report: str | os.PathLike[str] | None = None,
     on_event: Listener = ignore,
 ) -> Benchmark:
     """Time models and engines on the same inputs, interleaved in one run.
@@ -327,6 +369,7 @@ def benchmark(
         seed: Of synthetic inputs.
         trusted: Files with public keys; if there are any, one of them has to have signed an
             engine.
+        report: An HTML file to write.
         on_event: Told of every step.
 
     Raises:
@@ -336,6 +379,8 @@ def benchmark(
     """
     if not subjects:
         raise UsageError("nothing to measure; name at least one engine or model")
+    if report is not None:
+        page.check(Path(report))
     options = RunOptions(threads=threads)
     wanted = as_shapes(shapes)
     with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
@@ -355,4 +400,7 @@ def benchmark(
             on_event(Event("measure", sample.shapes()))
             found = time_beside(sessions, sample, seconds=seconds / len(samples))
             runs.append((sample.shapes(), found))
-        return Benchmark(tuple(sessions), tuple(runs))
+        measured = Benchmark(tuple(sessions), tuple(runs))
+    if report is not None:
+        page.write(benchmark_page(record.plain(measured.as_dict())), Path(report))
+    return measured

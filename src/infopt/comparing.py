@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from infopt import record
+from infopt import provenance, record
 from infopt.backends import backend_for
 from infopt.backends.base import RunOptions
 from infopt.errors import interruptible
@@ -20,6 +21,8 @@ from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
 from infopt.importers import Imported, import_model
 from infopt.layerwise.comparing import LayerComparison, between
+from infopt.reports import page
+from infopt.reports.pages import comparison_page
 from infopt.signatures import KeyFile
 from infopt.subjects import backend_of, model_file, open_session, opened
 from infopt.target import DEFAULT_TARGET, parse_target
@@ -47,9 +50,11 @@ class Comparison:
         """Ready for JSON; infinite values become strings there."""
         return {
             "candidate": self.candidate,
-            "reference": self.reference,
+            "reference_name": self.reference,
             **self.outputs.as_dict(),
             "per_layer": self.layers.as_dict(),
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(),
         }
 
 
@@ -97,6 +102,7 @@ def compare_layers(
     tolerance: float | None = None,
     threads: int | None = None,
     trusted: Sequence[KeyFile] = (),
+    report: str | os.PathLike[str] | None = None,
     on_event: Listener = ignore,
 ) -> Comparison:
     """Compare two models or engines on the same inputs, inside as well, and see where they part.
@@ -112,6 +118,7 @@ def compare_layers(
         threads: Threads of one operator.
         trusted: Files with public keys; if there are any, one of them has to have signed an
             engine.
+        report: An HTML file to write.
         on_event: Told of every step.
 
     Raises:
@@ -120,6 +127,8 @@ def compare_layers(
         EngineError: One of both is a damaged engine.
     """
     allowed, options = budget("fp32", tolerance), RunOptions(threads=threads)
+    if report is not None:
+        page.check(Path(report))
     with _room() as scratch:
         on_event(Event("import", record.name(candidate)))
         session, ours = opened(candidate, scratch / "candidate", options, trusted)
@@ -137,7 +146,10 @@ def compare_layers(
             options=options,
             tell=on_event,
         )
-        return Comparison(record.name(candidate), record.name(reference), outputs, layers)
+    found = Comparison(record.name(candidate), record.name(reference), outputs, layers)
+    if report is not None:
+        page.write(comparison_page(record.plain(found.as_dict())), Path(report))
+    return found
 
 
 @contextlib.contextmanager

@@ -33,10 +33,20 @@ class Benchmark:
         """Return all figures and the conditions, ready for JSON."""
         return {
             "subjects": self.subjects,
-            "runs": [{"sample": sample, **found.as_dict()} for sample, found in self.runs],
+            "runs": [timed(sample, found) for sample, found in self.runs],
             "versions": provenance.versions(),
             "hardware": provenance.hardware(),
         }
+
+
+def timed(sample: str, found: Measurement) -> dict[str, Any]:
+    """A measurement, ready for JSON: its figures, and the series that they are of."""
+    series = {
+        # Four digits: what comes after is noise.
+        name: [float(f"{seconds:.4g}") for seconds in samples]
+        for name, samples in found.samples.items()
+    }
+    return {"sample": sample, **found.as_dict(), "series": series}
 
 
 def load_engine(

@@ -18,6 +18,7 @@ from infopt.evidence.bisect import first_bad
 from infopt.evidence.equivalence import Budget, Equivalence, Sample, compare
 from infopt.measure.timing import Measurement, interleave
 from infopt.pipeline import Observer, Pipeline, Stop
+from infopt.subjects import timed
 from infopt.witness import Witness
 
 NOT_MEASURED = "not measured"
@@ -178,7 +179,7 @@ def race(
         "engine": backend.load(payload, options),
     }
     found = time_beside(sessions, sample, seconds=_RACE_SECONDS)
-    return {"sample": sample.shapes(), **found.as_dict()}
+    return timed(sample.shapes(), found)
 
 
 def time_beside(sessions: Mapping[str, Session], sample: Sample, seconds: float) -> Measurement:

@@ -12,6 +12,7 @@ from infopt.cli.options import (
     data_option,
     json_option,
     quiet_option,
+    report_option,
     seed_option,
     shape_option,
     signature_option,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @threads_option
 @seed_option
 @signature_option
+@report_option
 @json_option
 @quiet_option
 def command(
@@ -50,6 +52,7 @@ def command(
     threads: int | None,
     seed: int,
     trusted: tuple[str, ...],
+    report: str | None,
     quiet: bool,
 ) -> Answer:
     """Time models and engines in one run, each round in shuffled order.
@@ -70,6 +73,7 @@ def command(
             threads=threads,
             seed=seed,
             trusted=trusted,
+            report=report,
             on_event=progress,
         )
     return Answer(found.as_dict(), lambda: "" if quiet else _view(found))

@@ -11,6 +11,7 @@ from infopt.cli.options import (
     Command,
     data_option,
     json_option,
+    report_option,
     seed_option,
     shape_option,
     signature_option,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 )
 @seed_option
 @signature_option
+@report_option
 @json_option
 @verbose_option
 def command(
@@ -48,19 +50,20 @@ def command(
     per_layer: bool,
     seed: int,
     trusted: tuple[str, ...],
+    report: str | None,
     verbose: bool,
 ) -> Answer:
     """Run CANDIDATE and REFERENCE, models or engines, on the same inputs.
 
     REFERENCE counts as right and runs with the runtime's optimizations off. Exits with 1 if an
-    output differs beyond the tolerance.
+    output differs beyond the tolerance. A --report has what is inside in any case.
     """
     from infopt.cli.progress import Progress
     from infopt.comparing import compare, compare_layers
     from infopt.events import Event
 
     with Progress() as progress:
-        if per_layer:
+        if per_layer or report is not None:
             both = compare_layers(
                 candidate,
                 reference,
@@ -69,6 +72,7 @@ def command(
                 seed=seed,
                 tolerance=tolerance,
                 trusted=trusted,
+                report=report,
                 on_event=progress,
             )
             found, document = both.outputs, both.as_dict()

@@ -20,6 +20,7 @@ from infopt.cli.options import (
     provider_option,
     quiet_option,
     remote_code_option,
+    report_option,
     scheme_option,
     seed_option,
     shape_option,
@@ -96,6 +97,7 @@ EXAMPLES = (
 @provider_option
 @task_option
 @remote_code_option
+@report_option
 @json_option
 @quiet_option
 @verbose_option
@@ -125,6 +127,7 @@ def command(
     provider_options: dict[str, str],
     task: str | None,
     trust_remote_code: bool,
+    report: str | None,
     quiet: bool,
     verbose: bool,
 ) -> Answer:
@@ -163,6 +166,7 @@ def command(
             seed=seed,
             threads=threads,
             provider_options=provider_options,
+            report=report,
             on_event=progress,
         )
     return Answer(

@@ -187,6 +187,12 @@ min_sqnr_option = click.option(
     help="Least signal-to-noise ratio of an output.  [default: by the precision]",
 )
 
+report_option = click.option(
+    "--report",
+    metavar="FILE.html",
+    help="Write all that was found as one HTML file that opens anywhere.",
+)
+
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Show neither progress nor the report."
 )
