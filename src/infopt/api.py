@@ -249,9 +249,7 @@ def optimize(
 
         inside = None
         if report is not None:
-            inside = look_inside(
-                model, witness, backend, rooms.payload, options, allowed, on_event
-            )
+            inside = look_inside(model, witness, backend, rooms.payload, options, allowed, on_event)
         on_event(Event("write", str(destination)))
         manifest = record.manifest(
             model,
@@ -290,12 +288,16 @@ def _asked(
         budget_ = f"max-drop {max_drop} of {metric}"
     limit = record.limit({"tolerance": allowed.tolerance, "least_sqnr": allowed.least_sqnr})
     return {
-        "Inputs": "synthetic" if data is None else record.name(data),
+        "Inputs": "synthetic" if data is None else _origin(data),
         "Sizes": ", ".join(f"{name}={size}" for name, size in shapes.items()) or "chosen by infopt",
         "Allowed": limit,
         **({"Budget": budget_} if budget_ else {}),
         "Strict": "yes" if strict else "no",
     }
+
+
+def _origin(data: DataSource) -> str:
+    return record.name(data) if isinstance(data, (str, os.PathLike)) else "given by the caller"
 
 
 def load(

@@ -84,3 +84,20 @@ def test_per_layer_json(infopt: Run, model: Path, other: Path) -> None:
     assert found["per_layer"]["first"]["node"] == "dense2"
     assert found["candidate"] == str(other)
     assert found["per_layer"]["tensors"][0]["difference"]["sqnr_db"] == "inf"
+
+
+def test_a_report_has_the_layers_in_any_case(
+    infopt: Run, model: Path, other: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    result = infopt("compare", other, model, "--report", tmp_path / "r.html")
+    assert result.exit_code == 1
+    assert "they part ways at dense2" in result.stdout
+    assert "dense2" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written(infopt: Run, model: Path, tmp_path: Path) -> None:
+    for command in (["compare", model, model], ["bench", model], ["optimize", model]):
+        result = infopt(*command, "--report", tmp_path)
+        assert result.exit_code == 2
+        assert "is a directory; name a file" in result.stderr

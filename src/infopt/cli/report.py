@@ -50,7 +50,11 @@ def changes(manifest: Manifest, *, verbose: bool) -> RenderableType:
             else (f"{delta:+,}".replace("-", "−") if delta else "·")
         )
         drawn.add_row(
-            "", record.short(row["spec"]), nodes, f"{len(row['changes']):,}", duration(row["seconds"])
+            "",
+            record.short(row["spec"]),
+            nodes,
+            f"{len(row['changes']):,}",
+            duration(row["seconds"]),
         )
     idle = len(rows) - len(active)
     if idle:

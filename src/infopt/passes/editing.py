@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 
-
 _STANDS_FOR = "infopt.stands_for"
 
 

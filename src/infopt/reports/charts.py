@@ -37,6 +37,8 @@ _COLOURS = {
 }
 _WIDE = 4.6
 """Inches of 72 points, about what a phone is wide: text is as large there as it is drawn."""
+_ROOM = 270
+"""Points that are left for the plot itself, beside the labels of its axis."""
 _DOTS = 400
 """Of a series at most so many are drawn, evenly chosen: more are a smear, and a large file."""
 
@@ -62,7 +64,9 @@ def spread(series: Mapping[str, Sequence[float]], *, described: str) -> str:
         if len(found) > 1:
             low, _, high = statistics.quantiles(found, n=4)
             axes.plot([low, high], [row + 0.36] * 2, color=colour, linewidth=3)
-        axes.plot([statistics.median(found)] * 2, [row - 0.25, row + 0.42], color=_INK, linewidth=1.6)
+        axes.plot(
+            [statistics.median(found)] * 2, [row - 0.25, row + 0.42], color=_INK, linewidth=1.6
+        )
         place = {"transform": axes.get_yaxis_transform(), "va": "bottom", "size": 9}
         axes.text(0, row - 0.3, _cut(name, 60), color=_INK, **place)
     axes.set_yticks([])
@@ -72,9 +76,7 @@ def spread(series: Mapping[str, Sequence[float]], *, described: str) -> str:
     return _svg(figure, "How long each call took", described)
 
 
-def errors(
-    values: Sequence[tuple[str, float, bool]], tolerance: float, *, described: str
-) -> str:
+def errors(values: Sequence[tuple[str, float, bool]], tolerance: float, *, described: str) -> str:
     """Relative errors of values in the order in which they are computed, by layer.
 
     Args:
@@ -83,6 +85,8 @@ def errors(
         described: What a person hears who does not see the drawing.
     """
     figure, axes = _axes(2.6)
+    from matplotlib.ticker import NullLocator
+
     finite = [error for _, error, _ in values if 0 < error < math.inf]
     floor = min([*finite, tolerance, 1e-8]) / 3
     ceiling = max([*finite, tolerance]) * 3
@@ -90,9 +94,10 @@ def errors(
     for start, stop, layer, shaded in _bands(values):
         if shaded:
             axes.axvspan(start - 0.5, stop - 0.5, color=_RAISED, linewidth=0)
-        if layer and (stop - start) * 40 > len(values):
-            middle = (start + stop - 1) / 2
-            axes.text(middle, ceiling, _cut(layer, 10), ha="center", va="bottom", size=7, color=_QUIET)
+        room = _ROOM * (stop - start) / len(values)
+        label = next((it for it in (layer, layer.rpartition(".")[2]) if len(it) * 4 < room), "")
+        middle = (start + stop - 1) / 2
+        axes.text(middle, ceiling, _clean(label), ha="center", va="bottom", size=7, color=_QUIET)
     axes.axhline(tolerance, color=_BAD, linewidth=1, linestyle=(0, (4, 3)))
     axes.text(len(values) - 0.4, tolerance, f" {tolerance:.2g}", va="center", color=_BAD, size=8)
     axes.plot(range(len(spots)), spots, color=_QUIET, linewidth=0.7)
@@ -100,6 +105,8 @@ def errors(
         mine = [at for at, (_, _, diverges) in enumerate(values) if diverges is bad]
         axes.scatter(mine, [spots[at] for at in mine], s=13, color=colour, marker=marker, zorder=3)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"1e{round(math.log10(value)):+03d}")
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(floor / 1.5, ceiling)
     axes.set_xlim(-0.6, len(values) - 0.4)
     axes.set_xticks([])
@@ -149,6 +156,7 @@ def _svg(figure: Figure, title: str, described: str) -> str:
 
 def _inlined(text: str, title: str, described: str) -> str:
     """A drawing as part of a page: its own ids, the page's colours and font, named for readers."""
+    title, described = _clean(title), _clean(described)
     root = ElementTree.fromstring(text)  # of matplotlib's making: it declares no entities
     prefix = f"c{hashlib.sha256((text + described).encode()).hexdigest()[:8]}-"
     for parent in list(root.iter()):
@@ -195,8 +203,11 @@ def _font(style: str) -> str:
     return re.sub(r"font-family: [^;]*;? *", "", style)
 
 
-def _cut(name: str, most: int = 22) -> str:
-    """The end of a long name, which tells more than its beginning; what XML cannot hold is ``?``."""
-    name = re.sub(r"[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", name)
-    return name if len(name) <= most else f"…{name[1 - most:]}"
+def _cut(name: str, most: int) -> str:
+    """The end of a long name, which tells more than its beginning."""
+    return _clean(name if len(name) <= most else f"…{name[1 - most :]}")
 
+
+def _clean(text: str) -> str:
+    """``text`` with ``?`` for what XML cannot hold."""
+    return re.sub(r"[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)

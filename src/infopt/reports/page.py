@@ -135,7 +135,9 @@ class Page:
         return text.encode("utf-8", "replace").decode()  # a path may be no text at all
 
 
-def table(caption: str, columns: str, rows: Sequence[Sequence[Cell | str]], **options: bool) -> Table:
+def table(
+    caption: str, columns: str, rows: Sequence[Sequence[Cell | str]], **options: bool
+) -> Table:
     """A table, its columns in one text: ``"node! operator >time >share"``.
 
     ``>`` in front aligns right, ``!`` behind marks names; ``_`` stands for a space.

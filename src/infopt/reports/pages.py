@@ -38,10 +38,12 @@ def engine_page(engine: Engine, asked: Mapping[str, str], inside: Mapping[str, A
             parts.exact_verdict(exact),
             parts.speed_verdict(fast),
             Verdict("How large", weights, f"of weights; {_size(engine.nbytes)} on disk"),
-            Verdict("How many nodes", f"{before:,} → {after:,}" if before != after else f"{after:,}"),
+            Verdict(
+                "How many nodes", f"{before:,} → {after:,}" if before != after else f"{after:,}"
+            ),
         ),
         sections=(
-            Section(_ASKED, (_asked(engine, asked),)),
+            Section(_ASKED, tuple(_asked(engine, asked))),
             Section("How exact it is", tuple(_exact(evidence, inside))),
             Section("How fast it is", tuple(_fast(fast))),
             Section("Where the time goes", tuple(parts.profile(inside.get("profile")))),
@@ -56,10 +58,10 @@ def _size(nbytes: int) -> str:
     return parts.bytes_of(nbytes, nbytes)
 
 
-def _asked(engine: Engine, asked: Mapping[str, str]) -> Facts:
+def _asked(engine: Engine, asked: Mapping[str, str]) -> Iterator[Block]:
     manifest = engine.manifest
     source = manifest.source
-    return Facts(
+    yield Facts(
         (
             ("Model", str(source.get("name", "–"))),
             ("Kind", str(source.get("kind", "–"))),
@@ -67,9 +69,9 @@ def _asked(engine: Engine, asked: Mapping[str, str]) -> Facts:
             ("Target", manifest.target),
             ("Precision", manifest.precision),
             *asked.items(),
-            ("Passes", manifest.pipeline or "none"),
         )
     )
+    yield Items("The pipeline", (manifest.pipeline or "no passes",), folded=True)
 
 
 def _exact(evidence: Mapping[str, Any], inside: Mapping[str, Any]) -> Iterator[Block]:
@@ -106,7 +108,9 @@ def _precision(evidence: Mapping[str, Any], inside: Mapping[str, Any]) -> Iterat
         yield from parts.mixed(evidence["mixed"])
     outcome = evidence.get("outcome")
     if not isinstance(outcome, Mapping):
-        yield Note(f"What the runtime makes of it: {parts.NOT_MEASURED} for this target.", "caution")
+        yield Note(
+            f"What the runtime makes of it: {parts.NOT_MEASURED} for this target.", "caution"
+        )
         return
     for note in outcome.get("notes", ()):
         yield Note(note, "caution")
@@ -142,12 +146,17 @@ def _limits(engine: Engine, inside: Mapping[str, Any]) -> Iterator[Block]:
     ]
     if notes:
         yield Items("To be known", tuple(dict.fromkeys(map(str, notes))))
-    for calibration in evidence.get("calibration", ()):
-        made_up = ", which were made up: real inputs may reach further" if calibration["synthetic"] else ""
-        samples = count(calibration["samples"], "sample")
-        text = f"{count(calibration['values'], 'value')} were calibrated on {samples}{made_up}."
-        yield Note(text, "caution" if made_up else "")
+    calibrated = evidence.get("calibration", ())
+    for text in dict.fromkeys(map(_calibrated, calibrated)):
+        yield Note(text, "caution" if "made up" in text else "")
     yield parts.conditions(manifest.versions, manifest.hardware)
+
+
+def _calibrated(found: Mapping[str, Any]) -> str:
+    made_up = ", which were made up: real inputs may reach further" if found["synthetic"] else ""
+    by = f", by {found['file']}" if found.get("file") else ""
+    samples = count(found["samples"], "sample")
+    return f"{count(found['values'], 'value')} were calibrated on {samples}{by}{made_up}."
 
 
 def _varies(output: str) -> str:
@@ -161,7 +170,9 @@ def _shown(what: str, found: object) -> tuple[Cell, str]:
         return Cell("✓ measured", "good"), str(on)
     text = str(found or parts.NOT_MEASURED)
     if text.startswith(parts.NOT_MEASURED):
-        return Cell(parts.NOT_MEASURED, "caution"), text.removeprefix(parts.NOT_MEASURED).lstrip(": ")
+        return Cell(parts.NOT_MEASURED, "caution"), text.removeprefix(parts.NOT_MEASURED).lstrip(
+            ": "
+        )
     return Cell("–", "quiet"), text
 
 
@@ -176,7 +187,9 @@ def comparison_page(found: Mapping[str, Any]) -> Page:
         parting = Verdict("Where they part", _place(first), detail, "bad")
     exact: list[Block] = list(parts.equivalence(found, "The outputs"))
     if not found["holds"] and isinstance(layers, Mapping) and first is None:
-        text = "Outputs differ though nothing inside does: the runtime's own optimizations are guilty."
+        text = (
+            "Outputs differ though nothing inside does: the runtime's own optimizations are guilty."
+        )
         exact.append(Note(text, "bad"))
     asked = (
         ("Candidate", str(found["candidate"])),
@@ -206,7 +219,11 @@ def _name(path: object) -> str:
 
 def _noted(found: Mapping[str, Any]) -> Iterator[Block]:
     notes = [*found.get("notes", ()), *map(_varies, found.get("undetermined", ()))]
-    yield Items("To be known", tuple(map(str, notes))) if notes else Note("Everything was compared.")
+    yield (
+        Items("To be known", tuple(map(str, notes)))
+        if notes
+        else Note("All outputs were compared.")
+    )
     yield parts.conditions(found["versions"], found["hardware"])
 
 
@@ -218,10 +235,8 @@ def benchmark_page(found: Mapping[str, Any]) -> Page:
     verdicts = []
     for run in runs:
         for name, row in list(run["subjects"].items())[1:]:
-            ratio = row["ratio"]
-            state = parts.STATES.get(str(ratio["verdict"]), "")
-            detail = f"{ratio['verdict']}; {ratio['low']:.2f}–{ratio['high']:.2f}, at {run['sample']}"
-            verdicts.append(Verdict(_name(name), f"{ratio['value']:.2f}×", detail, state))
+            at = f"at {run['sample']}"
+            verdicts.append(parts.ratio_verdict(_name(name), row["ratio"], at))
     if not verdicts:
         row = next(iter(runs[0]["subjects"].values()))
         verdicts = [Verdict("Median", duration(row["median"]), f"at {runs[0]['sample']}")]
@@ -235,7 +250,7 @@ def benchmark_page(found: Mapping[str, Any]) -> Page:
             Section(
                 "The evidence and its limits",
                 (
-                    Note("What they compute was not compared: `infopt compare` does."),
+                    Note("What they compute was not compared; infopt compare does that."),
                     parts.conditions(found["versions"], found["hardware"]),
                 ),
             ),
@@ -255,7 +270,10 @@ def check_page(found: Mapping[str, Any]) -> Page:
     rows = [
         (
             row["name"],
-            Cell(_finding(row), "quiet" if row.get("allowed") else parts.STATES.get(row["verdict"], "")),
+            Cell(
+                _finding(row),
+                "quiet" if row.get("allowed") else parts.STATES.get(row["verdict"], ""),
+            ),
             row.get("was") or "–",
             row.get("now") or "–",
             row.get("limit") or "–",
@@ -273,10 +291,17 @@ def check_page(found: Mapping[str, Any]) -> Page:
         verdicts=(
             Verdict("The gate", answer, str(found["verdict"]), "good" if found["holds"] else "bad"),
             Verdict("Worse", f"{worse:,} of {len(findings):,}", state="bad" if worse else "good"),
-            Verdict("Inconclusive", f"{unknown:,} of {len(findings):,}", state="caution" if unknown else ""),
+            Verdict(
+                "Inconclusive",
+                f"{unknown:,} of {len(findings):,}",
+                state="caution" if unknown else "",
+            ),
         ),
         sections=(
-            Section("What was compared", (table("The findings", "what verdict was now limit sentence", rows),)),
+            Section(
+                "What was compared",
+                (table("The findings", "what verdict was now limit sentence", rows),),
+            ),
             Section("The evidence and its limits", tuple(_checked(found))),
         ),
     )

@@ -41,7 +41,9 @@ def equivalence(found: Mapping[str, Any], caption: str) -> Iterator[Block]:
     """The distance of each output, and on which inputs it was found."""
     allowed, least = float(found["tolerance"]), float(found.get("least_sqnr", "-inf"))
     rows = []
+    classes = any(row.get("top1") is not None for row in found["outputs"].values())
     for name, row in found["outputs"].items():
+        top1 = [] if not classes else ["–" if row.get("top1") is None else f"{row['top1']:.1%}"]
         relative, sqnr = float(row["max_relative"]), float(row["sqnr_db"])
         rows.append(
             (
@@ -50,10 +52,10 @@ def equivalence(found: Mapping[str, Any], caption: str) -> Iterator[Block]:
                 Cell(figure(relative), "bad" if relative > allowed else ""),
                 Cell(decibels(sqnr), "bad" if sqnr < least else ""),
                 cosine(float(row["cosine"])),
-                "–" if row.get("top1") is None else f"{row['top1']:.1%}",
+                *top1,
             )
         )
-    columns = "output! >max_abs >max_rel >SQNR >cosine >top-1"
+    columns = "output! >max_abs >max_rel >SQNR >cosine" + (" >top-1" if classes else "")
     yield table(f"{caption}, allowed: {record.limit(found)}", columns, rows)
     ran = f", {found['ran']}" if found.get("ran") else ""
     samples = list(found["samples"])
@@ -145,10 +147,16 @@ def speed_verdict(found: object) -> Verdict:
     if not isinstance(found, Mapping):
         return Verdict("How fast", NOT_MEASURED, _reason(found), "caution")
     *_, (name, row) = found["subjects"].items()
-    ratio = row["ratio"]
-    verdict = str(ratio["verdict"])
-    detail = f"{verdict}; {_interval(ratio)}, median {duration(row['median'])}"
-    return Verdict(f"How fast, {name}", f"{ratio['value']:.2f}×", detail, STATES.get(verdict, ""))
+    return ratio_verdict("How fast", row["ratio"], f"{name}: median {duration(row['median'])}")
+
+
+def ratio_verdict(question: str, ratio: Mapping[str, Any], detail: str) -> Verdict:
+    """A ratio and what may be said of it; where nothing may, that goes first."""
+    word, figure_ = str(ratio["verdict"]), f"{float(ratio['value']):.2f}×"
+    answer = word if word == "inconclusive" else f"{figure_}, {word}"
+    beside = f"{figure_}, " if word == "inconclusive" else ""
+    detail = f"{beside}interval {_interval(ratio)}; {detail}"
+    return Verdict(question, answer, detail, STATES.get(word, ""))
 
 
 def speed(found: Mapping[str, Any]) -> Iterator[Block]:
@@ -170,7 +178,10 @@ def speed(found: Mapping[str, Any]) -> Iterator[Block]:
     yield table(f"At {found['sample']}", columns, rows)
     series = found.get("series")
     if series:
-        medians = "; ".join(f"{name}: median {duration(row['median'])}, 90 % within {duration(row['p90'])}" for name, row in found["subjects"].items())
+        medians = "; ".join(
+            f"{name}: median {duration(row['median'])}, 90 % within {duration(row['p90'])}"
+            for name, row in found["subjects"].items()
+        )
         drawing = charts.spread(series, described=f"{medians}. The table has the figures.")
         dots = "Each dot is a round"
         repeats = max(row.get("repeats", 1) for row in found["subjects"].values())
@@ -254,7 +265,9 @@ def passes(runs: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
     else:
         yield Note("No pass found anything to change.")
     if idle:
-        yield Items(f"{count(len(idle), 'pass', 'passes')} without a change", tuple(idle), folded=True)
+        yield Items(
+            f"{count(len(idle), 'pass', 'passes')} without a change", tuple(idle), folded=True
+        )
     left = _left_alone(runs)
     if left:
         yield table("What was left alone, and why", "pass! place! because", left, folded=True)

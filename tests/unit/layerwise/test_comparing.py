@@ -14,45 +14,9 @@ from infopt.evidence.equivalence import Sample
 from infopt.layerwise.comparing import LayerComparison, between
 from infopt.target import DEFAULT_TARGET, parse_target
 from tests.support.models import parse
+from tests.support.stacked import LAYERS, network
 
 BACKEND = backend_for(parse_target(DEFAULT_TARGET))
-LAYERS = 6
-
-
-def _network(broken: int | None = None, factor: float = 1.01) -> onnx.ModelProto:
-    """Six layers of MatMul, Add and Relu; one whose weights are a little larger."""
-    rng = np.random.default_rng(0)
-    nodes, weights, value = [], [], "x"
-    for number in range(LAYERS):
-        w = rng.standard_normal((8, 8)).astype(np.float32) / np.float32(8**0.5)
-        b = rng.standard_normal(8).astype(np.float32)
-        weights += [
-            onnx.numpy_helper.from_array(
-                w * np.float32(factor if number == broken else 1), f"w{number}"
-            ),
-            onnx.numpy_helper.from_array(b, f"b{number}"),
-        ]
-        end = "y" if number == LAYERS - 1 else f"r{number}"
-        layer = f"net/layer.{number}"
-        nodes += [
-            onnx.helper.make_node(
-                "MatMul", [value, f"w{number}"], [f"m{number}"], f"{layer}/dense"
-            ),
-            onnx.helper.make_node(
-                "Add", [f"m{number}", f"b{number}"], [f"a{number}"], f"{layer}/bias"
-            ),
-            onnx.helper.make_node("Relu", [f"a{number}"], [end], f"{layer}/act"),
-        ]
-        value = end
-    graph = onnx.helper.make_graph(
-        nodes,
-        "network",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 8])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 8])],
-        weights,
-    )
-    opset = [onnx.helper.make_opsetid("", 18)]
-    return onnx.helper.make_model(graph, ir_version=8, opset_imports=opset)
 
 
 def _between(candidate: ir.Model, reference: ir.Model, tolerance: float = 1e-4) -> LayerComparison:
@@ -65,7 +29,7 @@ def _between(candidate: ir.Model, reference: ir.Model, tolerance: float = 1e-4) 
 
 @pytest.mark.parametrize("broken", range(LAYERS))
 def test_the_layer_that_was_changed_is_found(broken: int) -> None:
-    found = infopt.compare_layers(_network(broken), _network())
+    found = infopt.compare_layers(network(broken), network())
     assert not found.outputs.holds
     first = found.layers.first
     assert first is not None
@@ -81,8 +45,8 @@ def test_the_layer_that_was_changed_is_found(broken: int) -> None:
 @pytest.mark.parametrize("broken", [0, 3, 5])
 def test_in_an_engine_too(tmp_path: Path, broken: int) -> None:
     """Whose nodes are others: MatMul and Add have become one, and what passes noted tells."""
-    onnx.save(_network(broken), tmp_path / "broken.onnx")
-    onnx.save(_network(), tmp_path / "right.onnx")
+    onnx.save(network(broken), tmp_path / "broken.onnx")
+    onnx.save(network(), tmp_path / "right.onnx")
     infopt.optimize(tmp_path / "broken.onnx", tmp_path / "e", measure=False)
     found = infopt.compare_layers(tmp_path / "e", tmp_path / "right.onnx")
     assert found.layers.first is not None
@@ -94,11 +58,11 @@ def test_in_an_engine_too(tmp_path: Path, broken: int) -> None:
 
 
 def test_the_tolerance_decides() -> None:
-    assert infopt.compare_layers(_network(2), _network(), tolerance=0.05).layers.first is None
+    assert infopt.compare_layers(network(2), network(), tolerance=0.05).layers.first is None
 
 
 def test_errors_grow_layer_by_layer_in_int8(tmp_path: Path) -> None:
-    onnx.save(_network(), tmp_path / "m.onnx")
+    onnx.save(network(), tmp_path / "m.onnx")
     rng = np.random.default_rng(2)
     data = [{"x": rng.standard_normal((16, 8)).astype(np.float32)} for _ in range(20)]
     infopt.optimize(tmp_path / "m.onnx", tmp_path / "e", precision="int8", data=data, measure=False)
@@ -190,11 +154,11 @@ def test_other_inputs_are_an_error() -> None:
         '<ir_version: 8, opset_import: ["" : 18]> g (float[n,8] z) => (float[n,8] y) { y = Relu(z) }'
     )
     with pytest.raises(DataError):
-        infopt.compare_layers(other, _network())
+        infopt.compare_layers(other, network())
 
 
 def test_the_dictionary_has_all_of_it() -> None:
-    found = infopt.compare_layers(_network(2), _network()).as_dict()
+    found = infopt.compare_layers(network(2), network()).as_dict()
     assert found["holds"] is False
     layers = found["per_layer"]
     assert layers["first"]["value"] == "m2"
