@@ -18,6 +18,7 @@ from infopt.evidence.bisect import first_bad
 from infopt.evidence.equivalence import Budget, Equivalence, Sample, compare
 from infopt.measure.timing import Measurement, interleave, until_precise
 from infopt.pipeline import Observer, Pipeline, Stop
+from infopt.subjects import timed
 from infopt.witness import Witness
 
 NOT_MEASURED = "not measured"
@@ -105,19 +106,13 @@ def examine(
             )
 
     unavailable = backend.unavailable()
-    if unavailable is None:
-        session, ran = backend.load(rooms.payload, options), f"on {backend.target.name}"
-    else:
-        session, ran = backend.simulate(rooms.payload, options), "simulated on the processor"
-    tell(Event("verify", f"{len(witness.samples)} samples, {ran}"))
-    found = witness.examine(session, allowed)
+    found, ran = examine_payload(witness, backend, rooms.payload, options, allowed, tell)
     evidence["equivalence"] = {**found.as_dict(), "ran": ran}
     if unavailable is not None:
         evidence["target"] = f"{NOT_MEASURED}: {unavailable}"
     if found.holds:
         return evidence
 
-    del session
     culprit = find_culprit(
         passes,
         backend,
@@ -136,6 +131,23 @@ def examine(
             "allow the error with --tolerance or --min-sqnr, or write it anyway with --force"
         )
     return evidence
+
+
+def examine_payload(
+    witness: Witness,
+    backend: Backend,
+    payload: Path,
+    options: RunOptions,
+    allowed: Budget,
+    tell: Listener,
+) -> tuple[Equivalence, str]:
+    """Compare a payload, as it will run, with the original; and where it ran, in words."""
+    if backend.unavailable() is None:
+        session, ran = backend.load(payload, options), f"on {backend.target.name}"
+    else:
+        session, ran = backend.simulate(payload, options), "simulated on the processor"
+    tell(Event("verify", f"{len(witness.samples)} samples, {ran}"))
+    return witness.examine(session, allowed), ran
 
 
 def _furthest(found: Equivalence) -> str:
@@ -167,7 +179,7 @@ def race(
         "engine": backend.load(payload, options),
     }
     found = time_beside(sessions, sample, seconds=_RACE_SECONDS)
-    return {"sample": sample.shapes(), **found.as_dict()}
+    return timed(sample.shapes(), found)
 
 
 def time_beside(

@@ -33,7 +33,7 @@ class RunOptions:
     time_limit: float | None = None
     """Seconds after which a call is given up."""
     profile: Path | None = None
-    """Where the runtime writes its profile (a prefix), if it should."""
+    """An empty directory for the runtime's profiler, if it should run: see :class:`Timeline`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,35 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """One run of one kernel, as the runtime's profiler noted it."""
+
+    node: str
+    """What the runtime calls the node: often the engine's name for it, sometimes an invented one."""
+    value: str
+    """The first value that the node computes, if the runtime tells: what it keeps of names."""
+    operator: str
+    provider: str
+    outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    """Type and shape of each output."""
+    start: float
+    """Seconds since the session began to load."""
+    seconds: float
+    """From its begin to its end, the nodes of its own graphs included."""
+    thread: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """What a session did, kernel by kernel, since it was loaded."""
+
+    calls: tuple[tuple[float, float], ...]
+    """Start and duration of each call of the session, in seconds."""
+    spans: tuple[Span, ...]
+    """In order of their starts."""
 
 
 class Session(ABC):
@@ -77,6 +106,17 @@ class Session(ABC):
             DataError: A name, type or rank does not fit.
             UsageError: The call took longer than the session's options allow.
         """
+
+    def timeline(self) -> Timeline:
+        """End the profiling that :attr:`RunOptions.profile` asked for; what was noted.
+
+        Raises:
+            UnavailableError: The runtime has no profiler that infopt can read.
+        """
+        raise UnavailableError(
+            "only sessions of ONNX Runtime can be profiled so far; for TensorRT, use its own tools "
+            "(trtexec --dumpProfile, Nsight Systems)"
+        )
 
 
 class Backend(ABC):

@@ -10,15 +10,22 @@ import click
 from infopt.cli.answer import Answer
 from infopt.cli.options import (
     Command,
+    calibration_option,
     data_option,
     expect_option,
     json_option,
     metric_option,
+    min_sqnr_option,
+    precision_option,
     provider_option,
     quiet_option,
     remote_code_option,
+    report_option,
+    scheme_option,
     seed_option,
     shape_option,
+    synthetic_calibration_option,
+    target_option,
     task_option,
     threads_option,
     tolerance_option,
@@ -49,20 +56,9 @@ EXAMPLES = (
     metavar="DIR",
     help="The engine directory to write.  [default: the model's name with .engine, here]",
 )
-@click.option("--target", default="onnxruntime:cpu", show_default=True, help="What to compile for.")
-@click.option(
-    "--precision",
-    default="fp32",
-    show_default=True,
-    help="What the engine computes in: fp32 leaves every type as it is; fp16 and bf16 are for "
-    "GPUs; int8 needs --data; int8-dynamic does without and finds ranges of linear layers as it "
-    "runs; int4 stores their weights in 4 bits, with --data more exactly.",
-)
-@click.option(
-    "--scheme",
-    metavar="OPTIONS",
-    help="How to quantize, as in block=128,algorithm=awq.  [default: the target's preset]",
-)
+@target_option
+@precision_option
+@scheme_option
 @shape_option
 @data_option
 @click.option("--pipeline", metavar="PASSES", help="Passes to run instead of the target's preset.")
@@ -77,13 +73,7 @@ EXAMPLES = (
     help="Measure the engine beside ONNX Runtime on the original.  [default: as --verify]",
 )
 @tolerance_option
-@click.option(
-    "--min-sqnr",
-    "least_sqnr",
-    type=float,
-    metavar="DB",
-    help="Least signal-to-noise ratio of an output.  [default: by the precision]",
-)
+@min_sqnr_option
 @click.option(
     "--max-error",
     metavar="ERROR|DB",
@@ -97,16 +87,8 @@ EXAMPLES = (
     help="The same, until no more than this is lost of --metric.",
 )
 @metric_option
-@click.option(
-    "--synthetic-calibration",
-    is_flag=True,
-    help="Without --data, calibrate on made-up inputs; the manifest says so.",
-)
-@click.option(
-    "--calibration",
-    metavar="FILE",
-    help="What `infopt calibrate` saw, instead of running the data once more.",
-)
+@synthetic_calibration_option
+@calibration_option
 @expect_option
 @click.option("--strict", is_flag=True, help="Fail on everything that could not be shown.")
 @click.option("--force", is_flag=True, help="Write the engine even if it computes something else.")
@@ -115,6 +97,7 @@ EXAMPLES = (
 @provider_option
 @task_option
 @remote_code_option
+@report_option
 @json_option
 @quiet_option
 @verbose_option
@@ -144,6 +127,7 @@ def command(
     provider_options: dict[str, str],
     task: str | None,
     trust_remote_code: bool,
+    report: str | None,
     quiet: bool,
     verbose: bool,
 ) -> Answer:
@@ -182,6 +166,7 @@ def command(
             seed=seed,
             threads=threads,
             provider_options=provider_options,
+            report=report,
             on_event=progress,
         )
     return Answer(

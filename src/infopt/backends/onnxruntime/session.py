@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from infopt.backends.base import RunOptions, Session
+from infopt.backends.base import RunOptions, Session, Timeline
+from infopt.backends.onnxruntime import timeline
 from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.engine import TensorSpec
 from infopt.errors import CompileError, DataError, UsageError, nearest
@@ -65,9 +66,9 @@ class OrtSession(Session):
         settings.inter_op_num_threads = 1
         if not options.optimize:
             settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._profile = options.profile
         if options.profile is not None:
-            settings.enable_profiling = True
-            settings.profile_file_prefix = str(options.profile)
+            timeline.ask(settings, options.profile)
         # The processor stands behind every device, for the operators that it lacks.
         providers: list[Any] = [(provider, dict(options.provider_options))]
         if provider != "CPUExecutionProvider":
@@ -101,6 +102,12 @@ class OrtSession(Session):
         if torch is not None and any(isinstance(v, torch.Tensor) for v in given.values()):
             return self._run_torch(given, torch)
         return dict(zip(self._names, self._run(self._names, self._check(given)), strict=True))
+
+    def timeline(self) -> Timeline:
+        """What the profiler noted; see :meth:`Session.timeline`."""
+        if self._profile is None:
+            raise RuntimeError("profile the session by its options")
+        return timeline.read(Path(self.raw.end_profiling()), self._profile)
 
     def _is_ready(self, given: Mapping[str, Any]) -> bool:
         """Whether ONNX Runtime takes ``given`` as it is: the common case, told in a microsecond.
