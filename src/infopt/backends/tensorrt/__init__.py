@@ -28,6 +28,7 @@ from infopt.passes.cleanup.eliminate_noops import EliminateNoops
 from infopt.passes.cleanup.fold_constants import FoldConstants
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.legalization.plain_attention import PlainAttention
+from infopt.passes.legalization.widen_operators import WidenOperators
 from infopt.pipeline import Step
 
 
@@ -48,6 +49,8 @@ class TensorRtBackend(Backend):
         # lacks, ONNX defines next to nothing by what it knows (docs/design/0011-tensorrt.md).
         return (
             PlainAttention(),
+            # It has these in float32 and float16, and none of them in bfloat16.
+            WidenOperators(),
             # Definitions compute shapes of their own, and the same constants again and again.
             SimplifyShapes(),
             FoldConstants(),
