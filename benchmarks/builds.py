@@ -1,4 +1,4 @@
-"""Engines of TensorRT for RTX, built for several GPUs where none is: how large, how long, how exact.
+"""Engines of TensorRT for RTX, built where no GPU is: how large, how long, how exact.
 
 ``python -m benchmarks.builds`` prints the tables and writes docs/benchmarks/builds.md, model by
 model: what was built before an interruption is there.
@@ -26,7 +26,7 @@ from infopt.engine import Engine
 from infopt.errors import InfoptError
 from infopt.events import ignore
 from infopt.evidence.equivalence import Budget
-from infopt.evidence.extents import extents_of
+from infopt.evidence.extents import profiles_of
 from infopt.ir import files
 from infopt.target import parse_target
 from infopt.verification import BUDGETS
@@ -35,7 +35,6 @@ GPUS = ("sm86", "sm89", "sm120")
 FLOAT8_GPUS = ("sm89", "sm120")
 """Those that multiply 8-bit floats."""
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "int4")
-_CALIBRATED = ("fp16", "bf16", "int8", "fp8")
 _FOR_TRANSFORMERS = ("fp8", "int4")
 
 METHOD = """\
@@ -48,7 +47,7 @@ no GPU was at hand, and how fast an engine is was not measured.
 *Error* is the largest `max|a-b| / max|b|` of the outputs and *SQNR* the least signal-to-noise ratio
 of one, of the legalized model on the processor with optimizations off against the original there,
 on inputs that nothing was calibrated on. *Budget* is what verification allows at that precision.
-fp16, bf16, int8 and fp8 are calibrated; int4 rounds to nearest. MiniLM and EfficientNet have
+All but fp32 are calibrated, int4 by GPTQ. MiniLM and EfficientNet have
 trained weights and real inputs (tweets to calibrate on and Amazon reviews to compare on; crops of
 ten photographs), PP-OCR trained weights and such reviews set as text over photographs. BERT, ViT,
 ResNet, Whisper and LLaMA have random weights and synthetic inputs (seeded noise, random tokens):
@@ -104,7 +103,7 @@ def measure(
 def _optimize(subject: Subject, precision: str, gpu: str, cache: Path, room: Path) -> Engine:
     target = f"tensorrt-rtx:{gpu}"
     source, seen = subject.file(cache), None
-    if precision in _CALIBRATED:
+    if precision != "fp32":
         seen = room / "seen.npz"
         infopt.calibrate(
             source, seen, data=subject.calibration(), target=target, precision=precision
@@ -128,8 +127,8 @@ def _build(engine: Engine, subject: Subject, gpu: str, room: Path) -> Mapping[st
     """Build another plan of the payload of an engine, which is the same for every GPU."""
     model = files.read_onnx(engine.file(files.MODEL_FILE))
     backend = backend_for(parse_target(f"tensorrt-rtx:{gpu}"))
-    extents = extents_of(model, subject.shapes, None)
-    return backend.build(engine.path, extents, RunOptions(), room, ignore)
+    profiles = profiles_of(model, subject.shapes, (), None)
+    return backend.build(engine.path, profiles, RunOptions(), room, ignore)
 
 
 def _finite(figure: float) -> float | None:

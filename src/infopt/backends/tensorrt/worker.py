@@ -113,9 +113,9 @@ class _Build:
             change(getattr(trt.BuilderFlag, flag))
         if options["hardware_compatible"]:
             config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-        if self._request["profile"]:
+        for wanted in filter(None, self._request["profiles"]):
             profile = self._builder.create_optimization_profile()
-            for name, shapes in self._request["profile"].items():
+            for name, shapes in wanted.items():
                 profile.set_shape(name, shapes["least"], shapes["usual"], shapes["most"])
             config.add_optimization_profile(profile)
         self._monitor = _monitor(trt, self._say)  # has to live as long as the build

@@ -31,7 +31,10 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
         model=tmp_path / "model.onnx",
         plan=tmp_path / "engine.plan",
         capabilities=("sm86", "sm89"),
-        profile={"x": Range((1, 4), (2, 4), (8, 4))},
+        profiles=(
+            {"x": Range((1, 4), (2, 4), (8, 4))},
+            {"x": Range((16, 4), (16, 4), (32, 4))},
+        ),
         options=BuildOptions(workspace=1024, optimization_level=5, refit=True),
         timings=tmp_path / "kept" / "a.timings",
     )
@@ -49,6 +52,7 @@ def test_all_that_was_asked_for_reaches_tensorrt(request_: Request, tmp_path: Pa
         "no STRIP_PLAN",
         "no TF32",
         "x=([1, 4], [2, 4], [8, 4])",
+        "x=([16, 4], [16, 4], [32, 4])",
         "level=5",
     ]
     assert heard == [("building", 0, 2), ("building", 1, 2), ("building", 2, 2)]
@@ -137,7 +141,7 @@ from infopt.backends.tensorrt.builder import Request, build
 from infopt.backends.tensorrt.options import BuildOptions
 
 room = Path(sys.argv[1])
-request = Request("pretended_tensorrt", room, room / "plan", (), {}, BuildOptions(), None)
+request = Request("pretended_tensorrt", room, room / "plan", (), ({},), BuildOptions(), None)
 mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
 build(request, room, lambda *_: print(mine.read_text(), flush=True))
 """
