@@ -112,7 +112,7 @@ class TensorRtBackend(Backend):
 
     def _capabilities(self, wishes: BuildOptions, gpu: Mapping[str, str]) -> tuple[str, ...]:
         """The only GPUs on which the plan runs; empty where it is for many."""
-        if gpu and not wishes.hardware_compatible:
+        if gpu and wishes.hardware_compatible != "ampere":
             return (gpu["capability"],)
         return self.target.capabilities
 

@@ -248,7 +248,18 @@ def test_progress_is_told(rtx: str, model: Path, tmp_path: Path) -> None:
 
 
 def test_options_are_used_and_recorded(rtx: str, model: Path, tmp_path: Path) -> None:
-    wishes = {"optimization_level": "0", "workspace": "64MiB", "tf32": "true"}
+    wishes = {
+        "optimization_level": "0",
+        "workspace": "64MiB",
+        "tf32": "true",
+        "weight_streaming": "true",
+        "sparse_weights": "true",
+        "tactic_sources": "jit_convolutions",
+        "max_tactics": "4",
+        "timing_iterations": "2",
+        "aux_streams": "0",
+        "tiling": "fast",
+    }
     engine = infopt.optimize(
         model,
         tmp_path / "e",
@@ -260,6 +271,8 @@ def test_options_are_used_and_recorded(rtx: str, model: Path, tmp_path: Path) ->
     options = engine.manifest.build["options"]
     assert (options["optimization_level"], options["workspace"]) == (0, 64 << 20)
     assert options["tf32"]
+    assert options["weight_streaming"]
+    assert (options["tiling"], options["tactic_sources"]) == ("fast", ["JIT_CONVOLUTIONS"])
     with pytest.raises(UsageError, match="no option 'workspce'; did you mean 'workspace'"):
         infopt.optimize(model, target=rtx, provider_options={"workspce": "1GiB"})
 
