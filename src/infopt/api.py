@@ -18,9 +18,9 @@ from infopt.errors import UsageError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Budget
-from infopt.evidence.extents import extents_of
+from infopt.evidence.extents import profiles_of
 from infopt.evidence.shapes import Given as Shapes
-from infopt.evidence.shapes import as_shapes
+from infopt.evidence.shapes import Profile, as_shapes
 from infopt.importers import ImportOptions, import_model
 from infopt.ir import queries
 from infopt.measure.timing import Stopwatch
@@ -58,6 +58,7 @@ def optimize(
     pipeline: str | Pipeline | None = None,
     scheme: str | Mapping[str, object] | None = None,
     shapes: Shapes = (),
+    profiles: Sequence[Profile] = (),
     data: DataSource | None = None,
     verify: bool = True,
     measure: bool | None = None,
@@ -97,6 +98,8 @@ def optimize(
             quantizing passes, ``"block=128,algorithm=awq"`` or ``{"block": 128}``.
         shapes: Sizes, or ranges of sizes, at which to compare and measure. For TensorRT an engine
             is built for these sizes only.
+        profiles: For TensorRT: several such sets of sizes, for each of which the engine has
+            kernels of its own; it runs at no others. What one says nothing of is as in ``shapes``.
         data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
             them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
             compare and measure on are synthetic, and a precision that calibrates is refused.
@@ -160,6 +163,8 @@ def optimize(
     data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
     backend.require(options)
+    if profiles and not backend.bounded:
+        raise UsageError(f"profiles are for TensorRT; an engine for {aim.name} runs at any sizes")
     if report is not None:
         page.check(Path(report))
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
@@ -171,7 +176,7 @@ def optimize(
         with watch:
             imported = import_model(source, wishes)
         model = imported.model
-        extents = extents_of(model, shapes, data) if backend.bounded else {}
+        extents = profiles_of(model, shapes, profiles, data) if backend.bounded else ()
         origin = record.origin(imported)
         size_before, operators_before = record.sizes(model), queries.count_operators(model)
 
@@ -179,7 +184,13 @@ def optimize(
         if verify:
             on_event(Event("verify", "the original"))
             witness = call_witness(
-                imported, backend, rooms.scratch, shapes=sizes, data=data, seed=seed
+                imported,
+                backend,
+                rooms.scratch,
+                shapes=sizes,
+                data=data,
+                seed=seed,
+                profiles=extents if profiles else (),
             )
 
         if observe is None and passes.calibrates():

@@ -16,7 +16,7 @@ from infopt.errors import interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Equivalence
-from infopt.evidence.extents import extents_of
+from infopt.evidence.extents import profiles_of
 from infopt.evidence.shapes import Given as Shapes
 from infopt.evidence.shapes import as_shapes
 from infopt.importers import ImportOptions, import_model
@@ -130,7 +130,7 @@ def bisect(
         on_event(Event("import", record.name(source)))
         imported = import_model(source, wishes)
         model = imported.model
-        extents = extents_of(model, shapes, data) if backend.bounded else {}
+        extents = profiles_of(model, shapes, (), data) if backend.bounded else ()
         on_event(Event("verify", "the original"))
         witness = call_witness(imported, backend, scratch, shapes=sizes, data=data, seed=seed)
         if observe is None and passes.calibrates():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,8 +13,7 @@ import onnx_ir as ir
 from infopt.engine import TensorSpec
 from infopt.errors import UnavailableError
 from infopt.events import Listener
-from infopt.evidence.extents import Extent
-from infopt.evidence.shapes import Dim
+from infopt.evidence.extents import Extents
 from infopt.passes.base import Pass
 from infopt.pipeline import Step
 from infopt.target import Target
@@ -163,7 +162,7 @@ class Backend(ABC):
     def build(
         self,
         directory: Path,
-        extents: Mapping[Dim, Extent],
+        profiles: Sequence[Extents],
         options: RunOptions,
         scratch: Path,
         tell: Listener,
@@ -172,7 +171,8 @@ class Backend(ABC):
 
         Args:
             directory: The payload.
-            extents: The sizes of every dynamic dimension, where the target is ``bounded``.
+            profiles: The sizes that it is built for, at least one profile of them, where the
+                target is ``bounded``.
             options: How to build, among others.
             scratch: Room for intermediate files.
             tell: Told of every step.
@@ -184,7 +184,7 @@ class Backend(ABC):
             CompileError: The runtime refuses the model, or died over it.
             UnavailableError: What builds is not installed.
         """
-        del directory, extents, options, scratch, tell
+        del directory, profiles, options, scratch, tell
         return {}
 
     @abstractmethod

@@ -60,6 +60,14 @@ EXAMPLES = (
 @precision_option
 @scheme_option
 @shape_option
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="NAME=1x128,…",
+    help="For TensorRT: one of several sets of sizes, each as behind --shape, for which the engine "
+    "has kernels of its own, as in input_ids=1x1..512@1x128. Repeatable.",
+)
 @data_option
 @click.option("--pipeline", metavar="PASSES", help="Passes to run instead of the target's preset.")
 @click.option(
@@ -107,6 +115,7 @@ def command(
     target: str,
     precision: str,
     shapes: tuple[str, ...],
+    profiles: tuple[str, ...],
     data: str | None,
     pipeline: str | None,
     scheme: str | None,
@@ -148,6 +157,7 @@ def command(
             pipeline=pipeline,
             scheme=scheme,
             shapes=shapes,
+            profiles=profiles,
             data=data,
             verify=verify,
             measure=bench,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,12 +12,11 @@ from infopt.backends.base import Backend, Outcome, RunOptions, Session
 from infopt.backends.tensorrt import builder, complaints, cuda, plan, policies, runtime, simulation
 from infopt.backends.tensorrt import timings as timings_
 from infopt.backends.tensorrt.options import BuildOptions
-from infopt.backends.tensorrt.profiles import profile
+from infopt.backends.tensorrt.profiles import as_facts, profile
 from infopt.engine import PLAN_FILE
 from infopt.errors import CompileError, UnavailableError
 from infopt.events import Event, Listener
-from infopt.evidence.extents import Extent
-from infopt.evidence.shapes import Dim
+from infopt.evidence.extents import Extents
 from infopt.evidence.synthetic import required_inputs
 from infopt.ir import files
 from infopt.ir.layers import Layers
@@ -28,6 +27,7 @@ from infopt.passes.cleanup.eliminate_noops import EliminateNoops
 from infopt.passes.cleanup.fold_constants import FoldConstants
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.legalization.plain_attention import PlainAttention
+from infopt.passes.legalization.widen_operators import WidenOperators
 from infopt.pipeline import Step
 
 
@@ -48,6 +48,8 @@ class TensorRtBackend(Backend):
         # lacks, ONNX defines next to nothing by what it knows (docs/design/0011-tensorrt.md).
         return (
             PlainAttention(),
+            # It has these in float32 and float16, and none of them in bfloat16.
+            WidenOperators(),
             # Definitions compute shapes of their own, and the same constants again and again.
             SimplifyShapes(),
             FoldConstants(),
@@ -66,7 +68,7 @@ class TensorRtBackend(Backend):
     def build(
         self,
         directory: Path,
-        extents: Mapping[Dim, Extent],
+        profiles: Sequence[Extents],
         options: RunOptions,
         scratch: Path,
         tell: Listener,
@@ -79,7 +81,7 @@ class TensorRtBackend(Backend):
             model=directory / files.MODEL_FILE,
             plan=directory / PLAN_FILE,
             capabilities=self.target.capabilities,
-            profile=profile(required_inputs(model), extents),
+            profiles=tuple(profile(required_inputs(model), extents) for extents in profiles),
             options=wishes,
             timings=self._timings(wishes, gpu),
         )
@@ -99,7 +101,7 @@ class TensorRtBackend(Backend):
             "version": built.version,
             "capabilities": self._capabilities(wishes, gpu),
             "gpu": gpu,
-            "profile": {name: vars(shapes) for name, shapes in request.profile.items()},
+            "profiles": as_facts(request.profiles),
             "options": wishes.as_dict(),
             "timing_cache": built.timing_cache,
             "network": built.network,
@@ -110,7 +112,7 @@ class TensorRtBackend(Backend):
 
     def _capabilities(self, wishes: BuildOptions, gpu: Mapping[str, str]) -> tuple[str, ...]:
         """The only GPUs on which the plan runs; empty where it is for many."""
-        if gpu and not wishes.hardware_compatible:
+        if gpu and wishes.hardware_compatible != "ampere":
             return (gpu["capability"],)
         return self.target.capabilities
 
