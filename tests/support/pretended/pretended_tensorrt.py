@@ -17,6 +17,7 @@ __version__ = "99.1"
 
 MemoryPoolType = enum.Enum("MemoryPoolType", ["WORKSPACE"])
 BuilderFlag = enum.Enum("BuilderFlag", ["REFIT", "STRIP_PLAN", "TF32", "VERSION_COMPATIBLE"])
+ProfilingVerbosity = enum.Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAILED", "NONE"])
 ComputeCapability = enum.Enum("ComputeCapability", ["SM86", "SM89"])
 HardwareCompatibilityLevel = enum.Enum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"])
 
@@ -106,6 +107,7 @@ class Config:
     num_compute_capabilities = 0
     builder_optimization_level = 3
     hardware_compatibility_level: Any = None
+    profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
 
     def __init__(self) -> None:
         self.said: list[Any] = []
@@ -173,4 +175,5 @@ class Builder:
         monitor.step_complete("building", 1)
         monitor.phase_finish("building")
         level = f"level={config.builder_optimization_level}"
-        return "\n".join(map(str, [*config.said, level])).encode()
+        telling = f"tells {config.profiling_verbosity.name}"
+        return "\n".join(map(str, [*config.said, level, telling])).encode()

@@ -86,7 +86,12 @@ def _flag(name: str, text: str) -> bool:
     return values[text.lower()]
 
 
-def _size(name: str, text: str) -> int:
+def size(name: str, text: str) -> int:
+    """The bytes that ``text`` says, as in ``4GiB``.
+
+    Raises:
+        UsageError: It says none.
+    """
     match = _SIZE.fullmatch(text.strip())
     if match is None or int(match[1]) == 0:
         raise UsageError(f"option {name}={text} is not understood; write {name}=4GiB, for example")
@@ -101,6 +106,6 @@ def _level(name: str, text: str) -> int:
 
 _READ: Mapping[str, Callable[[str, str], Any]] = {
     **{field.name: _flag for field in dataclasses.fields(BuildOptions)},
-    "workspace": _size,
+    "workspace": size,
     "optimization_level": _level,
 }

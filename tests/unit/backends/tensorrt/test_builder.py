@@ -50,6 +50,7 @@ def test_all_that_was_asked_for_reaches_tensorrt(request_: Request, tmp_path: Pa
         "no TF32",
         "x=([1, 4], [2, 4], [8, 4])",
         "level=5",
+        "tells DETAILED",
     ]
     assert heard == [("building", 0, 2), ("building", 1, 2), ("building", 2, 2)]
     assert (built.version, built.warnings) == ("99.1", ("slow kernel",))
