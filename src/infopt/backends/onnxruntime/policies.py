@@ -37,8 +37,9 @@ def _static() -> tuple[Step, ...]:
         SmoothQuant(alpha=0.8, multiply=True),
         # … so that the ranges are others than before.
         Calibrate(),
-        # Its integer convolutions and sums return integers; its products return numbers.
-        QuantizeStatic(operators="Conv+Gemm+MatMul+Add", outputs="Conv+Add"),
+        # Its integer convolutions and sums return integers; its products return numbers. A pool
+        # between them that finds the same scale on both sides takes the integers as they are.
+        QuantizeStatic(operators="Conv+Gemm+MatMul+Add", outputs="Conv+Add", through="MaxPool"),
         # While it is still known of which weights the integers were made.
         CorrectBias(),
         # Faster than what it makes itself of MatMul, and the bias is part of it.

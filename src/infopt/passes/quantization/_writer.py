@@ -37,6 +37,10 @@ class Writer:
         """Whether whoever reads ``value`` reads integers, dequantized."""
         return produced_by(value, "DequantizeLinear") is not None
 
+    def dequantized(self, value: ir.Value) -> ir.Value:
+        """What is read instead of ``value`` by those for whom it is quantized; or itself."""
+        return self._read.get(value, value)
+
     def source(self, value: ir.Value) -> ir.Value:
         """What was quantized to give ``value``; itself, where nothing was."""
         reader = produced_by(value, "DequantizeLinear")

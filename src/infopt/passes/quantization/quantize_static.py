@@ -77,6 +77,9 @@ class QuantizeStatic(Keeping):
     """Operators, with ``+`` between them, around which all that is quantized has one scale."""
     sums: bool = False
     """Whether sums are quantized into which no integers flow, too."""
+    through: str = ""
+    """Operators, with ``+`` between them, that hand integers on as they are: what they return of
+    quantized results is quantized with the scale and zero point of what they read."""
 
     def __post_init__(self) -> None:
         floating = [_type(word) in FLOAT_TYPES for word in (self.activations, self.weights)]
@@ -211,6 +214,8 @@ class QuantizeStatic(Keeping):
             node.replace_input_with(index, writer.reading(value, known[value], node))
         for value in self._output(found):
             writer.behind(value, known[value])
+            if self.through:
+                _hand_on(value, self.through.split("+"), known[value], writer)
 
     def _quantize_weights(
         self,
@@ -247,6 +252,19 @@ def least_scale(activations: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """The scales of weights from which on the biases fit into 32 bits: float32 (outputs,)."""
     least = np.abs(bias.astype(np.float64)) / (activations.astype(np.float64) * (2**31 - 1))
     return np.asarray(np.nextafter(least.astype(np.float32), np.float32(np.inf)))
+
+
+def _hand_on(
+    value: ir.Value, operators: Collection[str], parameters: Parameters, writer: Writer
+) -> None:
+    """Quantize, as ``value`` is, what the operators behind it make of it."""
+    for use in tuple(writer.dequantized(value).uses()):
+        node = use.node
+        if not queries.is_standard(node, *operators) or use.idx or len(node.outputs) != 1:
+            continue
+        if not node.outputs[0].is_graph_output():
+            writer.behind(node.outputs[0], parameters)
+            _hand_on(node.outputs[0], operators, parameters, writer)
 
 
 def _adds_integers(found: Site, writer: Writer) -> bool:
