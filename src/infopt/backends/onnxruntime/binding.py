@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,60 +14,75 @@ from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.engine import TensorSpec
 
 MOST_GRAPHS = 8
-"""For so many shapes calls are captured; ONNX Runtime never gives a graph back."""
-_NOT_CAPTURED = "-1"  # InferenceSession::kGraphAnnotationSkip
+"""For so many shapes calls are captured; their memory is kept as long as the session is."""
+_NOT_CAPTURED = -1
 
 _TORCH = {"float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where tensors lie."""
+
+    kind: str
+    """``cpu`` or ``cuda``, as both ONNX Runtime and torch call it."""
+    index: int = 0
+
+    def __str__(self) -> str:
+        """Return it as torch writes it."""
+        return f"{self.kind}:{self.index}"
+
+
 def torch_type(spec: TensorSpec, torch: Any) -> Any:
-    """Torch's type for an input; ``None`` where it has none."""
+    """Torch's type for a tensor; ``None`` where it has none."""
     return getattr(torch, _TORCH.get(spec.dtype, spec.dtype), None)
 
 
-def element_type(spec: TensorSpec) -> int:
+def unbindable(specs: Iterable[TensorSpec]) -> list[str]:
+    """The names of those that are no tensors of numbers, and lie on no device."""
+    return [spec.name for spec in specs if _element_type(spec) is None]
+
+
+def _element_type(spec: TensorSpec) -> int | None:
     """ONNX's number of a type."""
-    return ir.DataType[spec.dtype.upper()].value
+    known = ir.DataType.__members__.get(spec.dtype.upper())
+    return None if known in (None, ir.DataType.STRING) else known.value
 
 
 class Binding:
     """Runs a session on tensors of one device."""
 
-    def __init__(self, raw: Any, outputs: tuple[TensorSpec, ...], device: str) -> None:
+    def __init__(self, raw: Any, outputs: tuple[TensorSpec, ...], place: Place) -> None:
         self._raw = raw
-        self._names = [spec.name for spec in outputs]
-        self._device = device
+        self._outputs = outputs
+        self._place = place
 
-    def run(
-        self, tensors: Mapping[str, tuple[TensorSpec, Any]], torch: Any, settings: Any = None
-    ) -> dict[str, Any]:
+    def run(self, tensors: Mapping[str, tuple[TensorSpec, Any]], torch: Any) -> dict[str, Any]:
         """Read tensors where they lie, and return outputs where they were computed.
 
         Args:
             tensors: Input → its type and a tensor on the device, in one piece.
             torch: The module.
-            settings: ONNX Runtime's ``RunOptions``.
         """
         binding = self._raw.io_binding()
         for name, (spec, tensor) in tensors.items():
             binding.bind_input(
                 name,
-                self._device,
-                0,
-                element_type(spec),
+                self._place.kind,
+                self._place.index,
+                _element_type(spec),
                 tuple(tensor.shape),
                 tensor.data_ptr(),
             )
-        for name in self._names:
-            binding.bind_output(name, self._device)
-        if self._device == "cuda":  # ONNX Runtime works on a stream of its own
-            torch.cuda.current_stream().synchronize()
-        self._raw.run_with_iobinding(binding, settings)
+        for spec in self._outputs:
+            binding.bind_output(spec.name, self._place.kind, self._place.index)
+        _await_torch(self._place, torch)
+        self._raw.run_with_iobinding(binding)
         binding.synchronize_outputs()
         found = binding.get_outputs()
         return {
-            name: torch.from_dlpack(value._ortvalue)
-            for name, value in zip(self._names, found, strict=True)
+            spec.name: _as_tensor(value, spec, torch)
+            for spec, value in zip(self._outputs, found, strict=True)
         }
 
 
@@ -82,12 +98,11 @@ class CapturedCalls:
         raw: Any,
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
-        device: str,
+        place: Place,
     ) -> None:
         self._raw = raw
-        self._inputs = {spec.name: spec for spec in inputs}
-        self._names = [spec.name for spec in outputs]
-        self._device = device
+        self._inputs, self._outputs = inputs, outputs
+        self._place = place
         self._calls: dict[tuple[tuple[int, ...], ...], _Call] = {}
         self._lock = threading.Lock()
 
@@ -103,20 +118,19 @@ class CapturedCalls:
             feeds: Every input: an array, or with ``torch`` a tensor on the device.
             torch: The module, where inputs and outputs are tensors.
         """
-        given = {name: feeds[name] for name in self._inputs}
-        shapes = tuple(tuple(value.shape) for value in given.values())
+        shapes = tuple(tuple(feeds[spec.name].shape) for spec in self._inputs)
         with self._lock:
             call = self._calls.get(shapes)
-            if call is None:
-                call = _Call(self._raw, self._inputs, self._names, shapes, self._device)
-                call.write(given, torch)
-                call.learn()
-                if len(self._calls) < MOST_GRAPHS:
-                    self._calls[shapes] = call
-                    call.capture_as(len(self._calls))
-            else:
-                call.write(given, torch)
-            call.run()
+            if call is not None:
+                call.write(feeds, torch)
+                call.run()
+                return call.read(torch)
+            call = _Call(self._raw, self._inputs, self._outputs, shapes, self._place)
+            call.write(feeds, torch)
+            call.learn()
+            if len(self._calls) < MOST_GRAPHS:
+                call.capture(len(self._calls) + 1)
+                self._calls[shapes] = call
             return call.read(torch)
 
 
@@ -126,56 +140,88 @@ class _Call:
     def __init__(
         self,
         raw: Any,
-        inputs: Mapping[str, TensorSpec],
-        outputs: list[str],
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
         shapes: tuple[tuple[int, ...], ...],
-        device: str,
+        place: Place,
     ) -> None:
-        ort = onnxruntime()
-        self._raw, self._device = raw, device
+        self._raw, self._place = raw, place
         self._inputs = {
-            name: ort.OrtValue.ortvalue_from_shape_and_type(shape, element_type(spec), device, 0)
-            for (name, spec), shape in zip(inputs.items(), shapes, strict=True)
+            spec.name: _allocate(raw, spec, shape, place)
+            for spec, shape in zip(inputs, shapes, strict=True)
         }
-        self._names = outputs
+        self._specs = outputs
         self._outputs: list[Any] = []
         self._binding = raw.io_binding()
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
-        self._settings = ort.RunOptions()
-        self._settings.add_run_config_entry("gpu_graph_id", _NOT_CAPTURED)
+        self._settings = _graph(_NOT_CAPTURED)
 
     def learn(self) -> None:
         """Run once uncaptured: the outputs of that are the memory for those of later runs."""
-        for name in self._names:
-            self._binding.bind_output(name, self._device)
+        for spec in self._specs:
+            self._binding.bind_output(spec.name, self._place.kind, self._place.index)
         self.run()
         self._outputs = self._binding.get_outputs()
         self._binding.clear_binding_outputs()
-        for name, value in zip(self._names, self._outputs, strict=True):
-            self._binding.bind_ortvalue_output(name, value)
+        for spec, value in zip(self._specs, self._outputs, strict=True):
+            self._binding.bind_ortvalue_output(spec.name, value)
 
-    def capture_as(self, number: int) -> None:
-        """Let the next run be captured, under a number of its own."""
-        self._settings.add_run_config_entry("gpu_graph_id", str(number))
+    def capture(self, number: int) -> None:
+        """Run, and let this and later runs be one graph, under a number of its own."""
+        self._settings = _graph(number)
+        self.run()
 
     def write(self, given: Mapping[str, Any], torch: Any) -> None:
         """Copy the inputs to where they are read."""
-        for name, value in given.items():
+        for name, value in self._inputs.items():
             if torch is None:
-                self._inputs[name].update_inplace(np.ascontiguousarray(value))
+                value.update_inplace(np.ascontiguousarray(given[name]))
             else:
-                torch.from_dlpack(self._inputs[name]._ortvalue).copy_(value)
-        if torch is not None and self._device == "cuda":
-            torch.cuda.current_stream().synchronize()
+                torch.from_dlpack(value._ortvalue).copy_(given[name])
+        if torch is not None:
+            _await_torch(self._place, torch)
 
     def run(self) -> None:
+        """Compute, and wait until that is done."""
         self._raw.run_with_iobinding(self._binding, self._settings)
         self._binding.synchronize_outputs()
 
     def read(self, torch: Any) -> dict[str, Any]:
         """Copies of the outputs: the next run writes over them."""
-        pairs = zip(self._names, self._outputs, strict=True)
+        pairs = list(zip(self._specs, self._outputs, strict=True))
         if torch is None:
-            return {name: np.array(value.numpy()) for name, value in pairs}
-        return {name: torch.from_dlpack(value._ortvalue).clone() for name, value in pairs}
+            return {spec.name: np.array(value.numpy()) for spec, value in pairs}
+        copies = {spec.name: _as_tensor(value, spec, torch).clone() for spec, value in pairs}
+        _await_torch(self._place, torch)  # the next run may be another thread's
+        return copies
+
+
+def _graph(number: int) -> Any:
+    """Options of a run that belongs to a graph; of none if the number is -1."""
+    settings = onnxruntime().RunOptions()
+    settings.add_run_config_entry("gpu_graph_id", str(number))
+    return settings
+
+
+def _allocate(raw: Any, spec: TensorSpec, shape: tuple[int, ...], place: Place) -> Any:
+    """Memory on the device."""
+    make = onnxruntime().OrtValue.ortvalue_from_shape_and_type
+    try:
+        return make(shape, _element_type(spec), place.kind, place.index)
+    except RuntimeError:  # a package without CUDA, whose provider is a plugin and has its own
+        kind = _element_type(spec)
+        return raw.create_ortvalue_from_shape_and_type(shape, kind, place.kind, place.index)
+
+
+def _as_tensor(value: Any, spec: TensorSpec, torch: Any) -> Any:
+    """The memory of a value of ONNX Runtime as a tensor."""
+    tensor = torch.from_dlpack(value._ortvalue)
+    # ONNX Runtime's DLPack says that booleans are bytes.
+    return tensor.view(torch.bool) if spec.dtype == "bool" else tensor
+
+
+def _await_torch(place: Place, torch: Any) -> None:
+    """Wait for what torch was given: ONNX Runtime works on a stream of its own."""
+    if place.kind == "cuda":
+        torch.cuda.current_stream(place.index).synchronize()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infopt.backends.onnxruntime import runtime
+from infopt.backends.onnxruntime.binding import Place
 from infopt.errors import CompileError, UnavailableError, UsageError, nearest
 from infopt.target import Target
 
@@ -50,7 +51,9 @@ class Providers:
         if provider == CPU:
             for name in ("provider", "enable_cuda_graph"):
                 if name in options:
-                    raise UsageError(f"option {name} is for onnxruntime:cuda, this is its processor")
+                    raise UsageError(
+                        f"option {name} is for the target onnxruntime:cuda, this is onnxruntime:cpu"
+                    )
             return Providers("cpu", options)
         word = options.pop("provider", "cuda")
         if word not in _WORDS:
@@ -58,15 +61,27 @@ class Providers:
                 f"option provider={word} is not known{nearest(word, _WORDS)}; "
                 f"write one of {', '.join(_WORDS)}"
             )
+        if not options.get("device_id", "0").isdigit():
+            raise UsageError(
+                f"option device_id={options['device_id']} is not understood; write the number of a "
+                "GPU, from 0 on"
+            )
         graphs = _GRAPHS.get(word, "enable_cuda_graph")
         if "enable_cuda_graph" in options:
             options[graphs] = options.pop("enable_cuda_graph")
         return Providers(word, options)
 
     @property
-    def device(self) -> str:
-        """Where tensors lie: ``cpu`` or ``cuda``."""
-        return "cpu" if self.word == "cpu" else "cuda"
+    def binds(self) -> bool:
+        """Whether tensors lie on a device, and are handed over by address."""
+        return self.word != "cpu"
+
+    @property
+    def place(self) -> Place:
+        """Where tensors lie."""
+        return (
+            Place("cuda", int(self.options.get("device_id", "0"))) if self.binds else Place("cpu")
+        )
 
     @property
     def captures(self) -> bool:
@@ -93,9 +108,9 @@ class Providers:
         # Those behind it are for the operators that it lacks.
         if self.word in ("tensorrt", "tensorrt-rtx") and CUDA in ort.get_available_providers():
             providers.append(CUDA)
-        if self.word != "cpu":
+        if self.binds:
             providers.append(CPU)
-        session = _open(ort, file, settings, providers, without, device=self.word != "cpu")
+        session = _open(ort, file, settings, providers, without, device=self.binds)
         if self._name() not in session.get_providers():
             raise CompileError(
                 f"ONNX Runtime did not load its provider {self._name()}; are the libraries of "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from infopt.backends.base import RunOptions, Session
-from infopt.backends.onnxruntime.binding import Binding, CapturedCalls, torch_type
+from infopt.backends.onnxruntime.binding import Binding, CapturedCalls, torch_type, unbindable
 from infopt.backends.onnxruntime.providers import Providers
 from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.engine import TensorSpec
@@ -79,7 +79,7 @@ class OrtSession(Session):
             raise
         except Exception as error:
             raise CompileError(f"ONNX Runtime refuses {model_file}: {_first_line(error)}") from None
-        self.device = providers.device
+        self._binds, self._place = providers.binds, providers.place
         self.inputs = tuple(_spec(node) for node in self.raw.get_inputs())
         self.outputs = tuple(_spec(node) for node in self.raw.get_outputs())
         self._known = {spec.name: spec for spec in self.inputs}
@@ -89,15 +89,11 @@ class OrtSession(Session):
         self._plain = _plain(self.inputs)
         self._equal = _equal_sizes(self.inputs) if hold_names else ()
         self._time_limit = options.time_limit
-        self._binding = Binding(self.raw, self.outputs, self.device)
-        self._captured = (
-            CapturedCalls(self.raw, self.inputs, self.outputs, self.device)
-            if providers.captures
-            else None
-        )
+        self._binding = Binding(self.raw, self.outputs, self._place)
+        self._captured = self._capturing() if providers.captures else None
         # Our own checks have been made by then; ONNX Runtime's wrapper would make them again,
         # for 2 microseconds of each call. On a device the wrapper knows what to fall back to.
-        self._call = self.raw._sess.run if self.device == "cpu" else self.raw.run
+        self._call = self.raw._sess.run if not self._binds else self.raw.run
 
     def __call__(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Any]:
         """Compute the outputs; see :meth:`Session.__call__`."""
@@ -157,7 +153,7 @@ class OrtSession(Session):
             name: value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
             for name, value in given.items()
         }
-        if self.device == "cpu":
+        if not self._binds:
             feeds = {name: t.detach().cpu().contiguous().numpy() for name, t in tensors.items()}
             outputs = self._run(self._names, self._check(feeds))
             return {n: torch.from_numpy(o) for n, o in zip(self._names, outputs, strict=True)}
@@ -171,8 +167,28 @@ class OrtSession(Session):
         except Exception as error:
             raise _cannot_run(error) from None
 
+    def _capturing(self) -> CapturedCalls:
+        """Captured calls, if there can be any.
+
+        Raises:
+            UsageError: An input or output has no place on a device.
+        """
+        others = unbindable((*self.inputs, *self.outputs))
+        if others:
+            raise UsageError(
+                f"no call of this model can be captured: {others[0]!r} is no tensor of numbers; "
+                "leave enable_cuda_graph away"
+            )
+        return CapturedCalls(self.raw, self.inputs, self.outputs, self._place)
+
     def _capture(self, feeds: Mapping[str, Any], torch: Any = None) -> dict[str, Any]:
         assert self._captured is not None
+        for name in feeds:
+            if name not in self._known:
+                raise DataError(
+                    f"input {name!r} is optional, and captured calls have its default built in; "
+                    "leave it away, or load the engine without enable_cuda_graph"
+                )
         try:
             return self._captured.run(feeds, torch)
         except Exception as error:
@@ -184,18 +200,22 @@ class OrtSession(Session):
             raise DataError(f"input {name!r} is optional; give it as an array, or leave it away")
         spec = self._known[name]
         wanted = torch_type(spec, torch)
+        if wanted is None:
+            raise DataError(f"input {name!r} is {spec.dtype}, which torch lacks; give an array")
         if tensor.dtype != wanted:
             raise DataError(
                 f"input {name!r} is {tensor.dtype}, but the model takes {spec.dtype}; "
                 f"convert it with .to({wanted})"
             )
         _check_rank(spec, tuple(tensor.shape))
-        if tensor.is_cuda and tensor.device.index != 0:
+        if tensor.is_cuda and tensor.device.index != self._place.index:
             raise DataError(
-                f"input {name!r} is on {tensor.device}, the engine runs on cuda:0; "
-                "move it with .to('cuda:0')"
+                f"input {name!r} is on {tensor.device}, the engine runs on {self._place}; "
+                f"move it with .to('{self._place}')"
             )
-        return tensor.detach().to(torch.device(self.device, 0)).contiguous()
+        if tensor.device.type != self._place.kind:
+            tensor = tensor.to(str(self._place))
+        return tensor.detach().contiguous()
 
     def facts(self) -> dict[str, Any]:
         if self._captured is None:
