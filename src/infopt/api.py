@@ -26,7 +26,7 @@ from infopt.ir import queries
 from infopt.measure.timing import Stopwatch
 from infopt.needs import Needing
 from infopt.pipeline import Pipeline, telling
-from infopt.presets import HALVES, INTEGERS, pipeline_for
+from infopt.presets import HALVES, pipeline_for
 from infopt.recorded import OUTSIDE, Recorded, recorded
 from infopt.reports import page
 from infopt.reports.inside import look_inside
@@ -39,10 +39,10 @@ from infopt.tuning.metric import MetricSource
 from infopt.tuning.search import keep_worst
 from infopt.verification import (
     NOT_MEASURED,
-    NOTHING_QUANTIZED,
     be_strict,
     budget,
     examine,
+    judged,
     race,
     time_beside,
 )
@@ -263,9 +263,9 @@ def optimize(
             evidence["calibration"] = observe.evidence()
         outcome = backend.outcome(rooms.payload)
         if outcome is not None:
-            evidence["outcome"] = outcome.as_dict()
-            if precision in INTEGERS and not (outcome.integer or outcome.floating):
-                evidence["outcome"]["notes"] = [NOTHING_QUANTIZED]
+            evidence["outcome"] = judged(outcome, precision)
+        elif built:
+            evidence["outcome"] = f"{NOT_MEASURED}: only on a GPU a plan shows its layers"
         if strict:
             be_strict(evidence)
 

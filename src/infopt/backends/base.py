@@ -42,11 +42,22 @@ class Outcome:
     kernels: Mapping[str, int]
     """The runtime's operator, and the type that it computes in → how many of its nodes."""
     integer: int
-    """How many products and convolutions run on integers."""
+    """How many products and convolutions run on integers, or on what was asked for (``on``)."""
     floating: tuple[str, ...]
-    """The names of those that were quantized and run on floating-point numbers all the same."""
+    """The names of those that were quantized and run on floating-point numbers all the same; or
+    on wider ones than was asked for."""
     rounding: int = 0
     """How many of the integer ones round what they read to 8 bits, in ranges found as they run."""
+    on: str = "integers"
+    """What ``integer`` counts, where a runtime has others than integers: ``8-bit floats``."""
+    layers: tuple[Mapping[str, Any], ...] = ()
+    """Each layer of native code: its name, kind, kernel, types, and the nodes it was made of."""
+    regions: int = 0
+    """How many layers compute several nodes."""
+    reformats: int = 0
+    """How many layers only change a tensor's format or type."""
+    notes: tuple[str, ...] = ()
+    """What could not be found out."""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -105,6 +116,10 @@ class Session(ABC):
             DataError: A name, type or rank does not fit.
             UsageError: The call took longer than the session's options allow.
         """
+
+    def facts(self) -> dict[str, Any]:
+        """How it runs, as far as that was decided as it was loaded or called; for manifests."""
+        return {}
 
     def timeline(self) -> Timeline:
         """End the profiling that :attr:`RunOptions.profile` asked for; what was noted.

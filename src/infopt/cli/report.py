@@ -162,12 +162,22 @@ def _precision(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     for note in outcome.get("notes", ()):
         yield _indented(note, "caution")
     if outcome["integer"] or outcome["floating"]:
-        total = count(outcome["integer"] + len(outcome["floating"]), "quantized product")
+        on = outcome.get("on", "integers")
+        kind = "product" if "float16" in on else "quantized product"
+        total = count(outcome["integer"] + len(outcome["floating"]), kind)
         rounding = outcome.get("rounding", 0)
         rounds = f"; {rounding:,} round their inputs to 8 bits as they run" if rounding else ""
-        yield _indented(f"{outcome['integer']:,} of {total} run on integers{rounds}", "quiet")
+        yield _indented(f"{outcome['integer']:,} of {total} run on {on}{rounds}", "quiet")
         if outcome["floating"]:
             yield _indented(f"not so: {', '.join(outcome['floating'])}", "caution")
+    if outcome.get("layers"):
+        layers, regions = count(len(outcome["layers"]), "layer"), outcome["regions"]
+        formats = outcome["reformats"]
+        yield _indented(
+            f"{layers} in the plan: {regions:,} of several nodes, {formats:,} that only change a "
+            "format",
+            "quiet",
+        )
 
 
 def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType]:

@@ -32,7 +32,7 @@ ComputeCapability = enum.Enum("ComputeCapability", ["SM86", "SM89"])
 HardwareCompatibilityLevel = enum.Enum(
     "HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"]
 )
-ProfilingVerbosity = enum.Enum("ProfilingVerbosity", ["NONE", "DETAILED"])
+ProfilingVerbosity = enum.Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAILED", "NONE"])
 TilingOptimizationLevel = enum.Enum("TilingOptimizationLevel", ["NONE", "FAST", "MODERATE", "FULL"])
 
 
@@ -128,7 +128,7 @@ class Config:
     max_num_tactics = -1
     avg_timing_iterations = 1
     max_aux_streams = -1
-    profiling_verbosity = ProfilingVerbosity.NONE
+    profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
     tiling_optimization_level = TilingOptimizationLevel.NONE
     hardware_compatibility_level = HardwareCompatibilityLevel.NONE
 

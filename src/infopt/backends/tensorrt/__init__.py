@@ -9,10 +9,22 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from infopt.backends.base import Backend, Outcome, RunOptions, Session
-from infopt.backends.tensorrt import builder, complaints, cuda, plan, policies, runtime, simulation
+from infopt.backends.tensorrt import (
+    builder,
+    complaints,
+    cuda,
+    layers,
+    outcome,
+    plan,
+    policies,
+    runtime,
+    settings,
+    simulation,
+)
 from infopt.backends.tensorrt import timings as timings_
 from infopt.backends.tensorrt.options import BuildOptions
 from infopt.backends.tensorrt.profiles import as_facts, profile
+from infopt.backends.tensorrt.session import TensorRtSession
 from infopt.engine import PLAN_FILE
 from infopt.errors import CompileError, UnavailableError
 from infopt.events import Event, Listener
@@ -59,7 +71,7 @@ class TensorRtBackend(Backend):
         )
 
     def check_options(self, options: RunOptions) -> None:
-        wishes = BuildOptions.parse(options.provider_options)
+        wishes, _ = settings.parse(options.provider_options)
         wishes.check(rtx=bool(self.target.selectable), gpu=runtime.has_gpu())
 
     def compile(self, model: ir.Model, directory: Path) -> None:
@@ -73,7 +85,7 @@ class TensorRtBackend(Backend):
         scratch: Path,
         tell: Listener,
     ) -> Mapping[str, Any]:
-        wishes = BuildOptions.parse(options.provider_options)
+        wishes, _ = settings.parse(options.provider_options)
         model = files.read_onnx(directory / files.MODEL_FILE)
         gpu = runtime.gpu(self.target)
         request = builder.Request(
@@ -125,26 +137,33 @@ class TensorRtBackend(Backend):
             self.target.name, version, *gpu.values(), str(sorted(wishes.as_dict().items()))
         )
 
-    def load(self, directory: Path, options: RunOptions) -> Session:
+    def load(self, directory: Path, options: RunOptions) -> TensorRtSession:
         facts = plan.read_facts(directory)
         plan.check_version(facts, self.target, runtime.installed_version(self.target))
         driver = cuda.driver()
         plan.check_capability(facts, driver.capability())
-        BuildOptions.parse(options.provider_options)
-        from infopt.backends.tensorrt.session import TensorRtSession
-
+        _, how = settings.parse(options.provider_options)
         return TensorRtSession(
             runtime.library(self.target),
             driver,
             plan.read_plan(directory, facts),
             directory / files.MODEL_FILE if facts["options"]["strip_weights"] else None,
+            how,
         )
 
     def simulate(self, directory: Path, options: RunOptions) -> Session:
         return simulation.simulate(directory, options)
 
     def outcome(self, directory: Path) -> Outcome | None:
-        return None  # only a GPU opens a plan
+        if self.unavailable() is not None:
+            return None  # only a GPU opens a plan
+        told = self.load(directory, RunOptions()).inspect()
+        model = files.read_onnx(directory / files.MODEL_FILE)
+        try:
+            found = layers.read(told)
+        except CompileError as error:  # the engine is none the worse for it
+            return Outcome({}, 0, (), notes=(str(error),))
+        return outcome.compare(outcome.asked(model), found)
 
     def open_model(self, model_file: Path, options: RunOptions) -> Session:
         raise UnavailableError(

@@ -150,7 +150,12 @@ def _number(least: int) -> Callable[[str, str], int]:
     return read
 
 
-def _size(name: str, text: str) -> int:
+def size(name: str, text: str) -> int:
+    """The bytes that ``text`` says, as in ``4GiB``.
+
+    Raises:
+        UsageError: It says none.
+    """
     match = _SIZE.fullmatch(text.strip())
     if match is None or int(match[1]) == 0:
         raise UsageError(f"option {name}={text} is not understood; write {name}=4GiB, for example")
@@ -165,7 +170,7 @@ def _level(name: str, text: str) -> int:
 
 _READ: Mapping[str, Callable[[str, str], Any]] = {
     **{field.name: _flag for field in dataclasses.fields(BuildOptions)},
-    "workspace": _size,
+    "workspace": size,
     "optimization_level": _level,
     "hardware_compatible": _compatibility,
     "tactic_sources": _sources,
