@@ -44,12 +44,12 @@ from infopt.pipeline import Pipeline, Repeat, Step, convert
 HALVES = ("fp16", "bf16")
 """Precisions of 16 bits: what is observed of a model shows where it leaves their range, for which
 made-up inputs do, too."""
-INTEGERS = ("int8", "int8-dynamic", "int4")
+INTEGERS = ("int8", "int8-dynamic", "int8-trained", "int4")
 """Precisions that quantize the weights of some operators, and leave the others as they are."""
 PRECISIONS = ("fp32", *HALVES, "fp8", *INTEGERS)
 """The precisions that can be asked for; fp32 leaves every type as the model has it, fp8 is float8
-of E4M3, int8-dynamic finds the ranges of activations as it runs, int4 stores the weights of linear
-layers in 4 bits."""
+of E4M3, int8-dynamic finds the ranges of activations as it runs, int8-trained computes with the
+integers that a model was trained for, int4 stores the weights of linear layers in 4 bits."""
 
 
 def preset(

@@ -21,6 +21,8 @@ from infopt.pipeline import PassRun, Pipeline
 
 def name(source: object) -> str:
     """What a person calls a source: its path or id, else what it is."""
+    if isinstance(source, Imported):
+        return source.name
     return str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__
 
 

@@ -89,7 +89,8 @@ precision_option = click.option(
     show_default=True,
     help="What the engine computes in: fp32 leaves every type as it is; fp16 and bf16 are for "
     "GPUs; int8 needs --data; int8-dynamic does without and finds ranges of linear layers as it "
-    "runs; int4 stores their weights in 4 bits, with --data more exactly.",
+    "runs; int8-trained computes with the integers that a model was trained for; int4 stores the "
+    "weights of linear layers in 4 bits, with --data more exactly.",
 )
 
 scheme_option = click.option(

@@ -23,7 +23,8 @@ def import_model(source: object, options: ImportOptions | None = None) -> Import
     Args:
         source: The path of an ONNX file, a ``.pt2`` archive or a Hugging Face directory; a hub
             id; or an object: ``torch.nn.Module``, ``ExportedProgram``, ``onnx.ModelProto``,
-            ``onnx_ir.Model``. What it is, is told from its content.
+            ``onnx_ir.Model``. What it is, is told from its content. What was imported before is
+            returned as it is.
         options: What the user says beside.
 
     Returns:
@@ -35,6 +36,8 @@ def import_model(source: object, options: ImportOptions | None = None) -> Import
         ImportFailed: Another library's exporter gave up.
         UsageError: ``options`` do not fit the source.
     """
+    if isinstance(source, Imported):
+        return source
     imported = _import(source, options or ImportOptions())
     imported.details["opset"] = str(opset.opset_of(imported.model))
     imported.model = normalize(imported.model, imported.name)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from infopt.errors import ImportFailed, SourceError
+from infopt.importers import torch_quantized
 from infopt.importers.torch_export import quiet, short
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
     """
     import torch
 
+    torch_quantized.register()
     with path.open("rb") as file, quiet():
         size = file.seek(0, io.SEEK_END)
         file.seek(0)

@@ -43,6 +43,8 @@ def to_onnx(name: str, source: object, args: tuple[object, ...] = (), **options:
     """
     import torch
 
+    from infopt.importers import torch_quantized
+
     try:
         program = torch.onnx.export(
             cast(Any, source),
@@ -54,12 +56,15 @@ def to_onnx(name: str, source: object, args: tuple[object, ...] = (), **options:
             # Folds the scaffolding of the translation: BERT has 191 nodes instead of 510.
             optimize=True,
             verbose=False,
+            custom_translation_table=torch_quantized.translations(),
             **options,
         )
     except Exception as error:
         raise ImportFailed(f"torch.onnx cannot export {name}: {explain(error)}") from error
     if program is None:
         raise ImportFailed(f"torch.onnx returned nothing for {name}")
+    if program.exported_program is not None:
+        torch_quantized.store_integers(program.model, program.exported_program)
     return program.model
 
 
@@ -191,6 +196,10 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
 # What went wrong ----------------------------------------------------------------------------
 
 _HINTS: tuple[tuple[str, str], ...] = (
+    (
+        r"fake_quantize\.py|fused_moving_avg_obs",
+        "its observers are still there; convert it first, as convert_pt2e of torchao does",
+    ),
     (
         r"data-dependent|GuardOnDataDependent|Could not guard",
         "forward() decides by the values of tensors; use torch.where or torch.cond instead",

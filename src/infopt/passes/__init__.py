@@ -49,11 +49,13 @@ from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
 from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
 from infopt.passes.quantization.equalize_layers import EqualizeLayers
+from infopt.passes.quantization.quantize_biases import QuantizeBiases
 from infopt.passes.quantization.quantize_dynamic import QuantizeDynamic
 from infopt.passes.quantization.quantize_float8 import QuantizeFloat8
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.passes.quantization.quantize_weights import QuantizeWeights
 from infopt.passes.quantization.smooth_quant import SmoothQuant
+from infopt.passes.quantization.transpose_integers import TransposeIntegers
 
 _ALL: tuple[type[Pass], ...] = (
     InlineFunctions,
@@ -99,6 +101,8 @@ _ALL: tuple[type[Pass], ...] = (
     ConvertFloat16,
     ConvertBfloat16,
     QuantizeStatic,
+    TransposeIntegers,
+    QuantizeBiases,
     QuantizeDynamic,
     QuantizeFloat8,
     EqualizeLayers,

@@ -14,10 +14,12 @@ from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
 from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
 from infopt.passes.quantization.equalize_layers import EqualizeLayers
+from infopt.passes.quantization.quantize_biases import QuantizeBiases
 from infopt.passes.quantization.quantize_dynamic import QuantizeDynamic
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.passes.quantization.quantize_weights import QuantizeWeights
 from infopt.passes.quantization.smooth_quant import SmoothQuant
+from infopt.passes.quantization.transpose_integers import TransposeIntegers
 from infopt.pipeline import Calibrate, Step
 from infopt.target import Target
 
@@ -83,6 +85,8 @@ _POLICIES: Mapping[tuple[str, str], tuple[Step, ...]] = {
     (_CPU, "int8"): _static(),
     # Products, biases and inputs as they will run, so that products of one input share its range.
     (_CPU, "int8-dynamic"): (*choices.linear(_CPU), QuantizeDynamic()),
+    # What was trained stays: integers are found where they are multiplied, and biases join them.
+    (_CPU, "int8-trained"): (TransposeIntegers(), QuantizeBiases(), LowerQuantizedProducts()),
     # Calibration shows where numbers are out of range.
     (_CUDA, "fp16"): (Calibrate(), ConvertFloat16()),
     (_CUDA, "bf16"): (Calibrate(), ConvertBfloat16(operators="+".join(sorted(_BFLOAT16)))),
@@ -120,6 +124,10 @@ _REFUSED: Mapping[tuple[str, str], str] = {
     (_CUDA, "int8"): (
         "ONNX Runtime has no integer convolutions or products for CUDA and would run this model "
         "slower than at fp32; choose fp32 there, or the target onnxruntime:cpu"
+    ),
+    (_CUDA, "int8-trained"): (
+        "ONNX Runtime has no integer convolutions or products for CUDA and would run this model "
+        "slower than at fp32; choose the target onnxruntime:cpu, or train without quantization"
     ),
     (_CUDA, "int8-dynamic"): (
         "ONNX Runtime has no products for CUDA of the uint8 that DynamicQuantizeLinear gives; they "

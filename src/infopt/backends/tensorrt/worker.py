@@ -100,7 +100,6 @@ class _Build:
     def _config(self) -> Any:
         trt, options = self._trt, self._request["options"]
         config = self._builder.create_builder_config()
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # a GPU shows what came of it
         for index, capability in enumerate(self._request["capabilities"]):
             config.num_compute_capabilities = len(self._request["capabilities"])
             chosen = getattr(trt.ComputeCapability, capability.upper())
