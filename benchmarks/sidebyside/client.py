@@ -25,7 +25,7 @@ class Client:
     """A worker that has been started, as a context."""
 
     def __init__(
-        self, command: list[str], environment: Mapping[str, str], log: Path
+        self, command: list[str], environment: Mapping[str, str], log: Path, directory: Path
     ) -> None:
         self._buffer = b""
         with log.open("ab") as said:
@@ -35,6 +35,7 @@ class Client:
                 stdout=subprocess.PIPE,
                 stderr=said,
                 env=dict(environment),
+                cwd=directory,
                 start_new_session=True,
             )
 

@@ -5,7 +5,7 @@ https://microsoft.github.io/Olive/how-to/cli/cli-optimize.html
 
 from __future__ import annotations
 
-import olive
+from olive.cli.api import optimize as olive_optimize
 
 from benchmarks.sidebyside.job import Job
 from benchmarks.sidebyside.recipes.ort import optimized as load
@@ -14,7 +14,7 @@ __all__ = ["load", "optimize"]
 
 
 def optimize(job: Job) -> None:
-    olive.optimize(
+    olive_optimize(
         str(job.model),
         device="cpu",
         provider="CPUExecutionProvider",
