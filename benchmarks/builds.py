@@ -66,45 +66,57 @@ def precisions(subject: Subject) -> Iterator[tuple[str, tuple[str, ...]]]:
 def measure(
     subject: Subject, precision: str, gpus: Sequence[str], cache: Path
 ) -> Iterator[dict[str, Any]]:
-    """Optimize a model once and build it for each GPU; what fails is a row that says so."""
-    row = {"model": subject.name, "precision": precision}
-    with tempfile.TemporaryDirectory() as room:
-        try:
-            engine = _optimize(subject, precision, gpus[0], cache, Path(room))
-        except InfoptError as error:
-            yield from ({**row, "gpu": gpu, "failed": str(error)} for gpu in gpus)
-            return
-        evidence = engine.manifest.evidence["equivalence"]
-        found = evidence["outputs"].values()
-        row |= {
-            "weights": engine.manifest.sizes["weights_after"],
-            "layers": sum(engine.manifest.build["network"].values()),
-            "error": max(float(output["max_relative"]) for output in found),
-            "sqnr_db": _finite(min(float(output["sqnr_db"]) for output in found)),
-            "samples": len(evidence["samples"]),
-        }
+    """Optimize a model once and build it for each GPU; what fails is a row that says so.
+
+    Args:
+        subject: The model.
+        precision: Of the engine.
+        gpus: To build for. Where the first build fails, the next one starts from the model again.
+        cache: Where the files of models are kept.
+
+    Yields:
+        For each GPU the figures of one build, or ``failed``: why there are none.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        room, engine = Path(folder), None
         for gpu in gpus:
+            row = {"model": subject.name, "precision": precision, "gpu": gpu}
             try:
-                facts = engine.manifest.build
-                if gpu != gpus[0]:
-                    facts = _build(engine, subject, gpu, Path(room))
+                if engine is None:
+                    engine = _optimize(subject, precision, gpu, cache, room)
+                    facts = engine.manifest.build
+                else:
+                    facts = _build(engine, subject, gpu, room)
             except InfoptError as error:
-                yield {**row, "gpu": gpu, "failed": str(error)}
-            else:
-                yield {
-                    **row,
-                    "gpu": gpu,
-                    "seconds": facts["seconds"],
-                    "bytes": facts["plan"]["bytes"],
-                    "warnings": facts["warnings"],
-                }
+                yield {**row, "failed": str(error)}
+                continue
+            yield {
+                **row,
+                **_exactness(engine),
+                "seconds": facts["seconds"],
+                "bytes": facts["plan"]["bytes"],
+                "warnings": list(facts["warnings"]),
+            }
+
+
+def _exactness(engine: Engine) -> dict[str, Any]:
+    """What is the same for every GPU, of an engine that was compared."""
+    evidence = engine.manifest.evidence["equivalence"]
+    found = evidence["outputs"].values()
+    return {
+        "weights": engine.manifest.sizes["weights_after"],
+        "layers": sum(engine.manifest.build["network"].values()),
+        "error": _written(max(float(output["max_relative"]) for output in found)),
+        "sqnr_db": _written(min(float(output["sqnr_db"]) for output in found)),
+        "samples": len(evidence["samples"]),
+    }
 
 
 def _optimize(subject: Subject, precision: str, gpu: str, cache: Path, room: Path) -> Engine:
     target = f"tensorrt-rtx:{gpu}"
-    source, seen = subject.file(cache), None
-    if precision != "fp32":
-        seen = room / "seen.npz"
+    source = subject.file(cache)
+    seen = None if precision == "fp32" else room / "seen.npz"
+    if seen is not None and not seen.exists():
         infopt.calibrate(
             source, seen, data=subject.calibration(), target=target, precision=precision
         )
@@ -131,17 +143,17 @@ def _build(engine: Engine, subject: Subject, gpu: str, room: Path) -> Mapping[st
     return backend.build(engine.path, profiles, RunOptions(), room, ignore)
 
 
-def _finite(figure: float) -> float | None:
-    """A figure for JSON; ``None`` where outputs are equal bit for bit."""
-    return figure if math.isfinite(figure) else None
+def _written(figure: float) -> float | str:
+    """A figure for JSON, which knows no infinity: it becomes a text, as in manifests."""
+    return figure if math.isfinite(figure) else str(figure)
 
 
 def within(row: Mapping[str, Any]) -> bool:
     """Whether a row was built, and is as exact as verification asks for."""
     if "failed" in row:
         return False
-    budget, sqnr = BUDGETS[row["precision"]], row["sqnr_db"]
-    return row["error"] <= budget.tolerance and (sqnr is None or sqnr >= budget.least_sqnr)
+    budget, error, sqnr = BUDGETS[row["precision"]], float(row["error"]), float(row["sqnr_db"])
+    return error <= budget.tolerance and sqnr >= budget.least_sqnr
 
 
 def page(rows: Sequence[Mapping[str, Any]]) -> Page:
@@ -152,20 +164,17 @@ def page(rows: Sequence[Mapping[str, Any]]) -> Page:
     lines = []
     for model, precision in dict.fromkeys((row["model"], row["precision"]) for row in rows):
         own = {r["gpu"]: r for r in rows if (r["model"], r["precision"]) == (model, precision)}
-        first = next(iter(own.values()))
-        known = "error" in first
+        first = next((r for r in own.values() if "failed" not in r), {})
         lines.append(
             [
                 model,
                 precision,
-                f"{first['weights'] / 1e6:.1f}" if known else "–",
-                f"{first['layers']:,}" if known else "–",
+                f"{first['weights'] / 1e6:.1f}" if first else "–",
+                f"{first['layers']:,}" if first else "–",
                 *(_cell(own.get(gpu), "seconds", lambda s: f"{s:.1g}") for gpu in GPUS),
                 *(_cell(own.get(gpu), "bytes", lambda b: f"{b / 1e6:.1f}") for gpu in GPUS),
-                f"{first['error']:.0e}" if known else "–",
-                ("exact" if first["sqnr_db"] is None else f"{first['sqnr_db']:.1f} dB")
-                if known
-                else "–",
+                f"{float(first['error']):.0e}" if first else "–",
+                _ratio(float(first["sqnr_db"])) if first else "–",
                 _budget(BUDGETS[precision]),
                 "yes" if all(map(within, own.values())) else "**no**",
             ]
@@ -193,6 +202,10 @@ def _cell(row: Mapping[str, Any] | None, key: str, text: Any) -> str:
     if row is None:
         return "–"
     return "**failed**" if "failed" in row else str(text(row[key]))
+
+
+def _ratio(decibels: float) -> str:
+    return "exact" if decibels == math.inf else f"{decibels:.1f} dB"
 
 
 def _budget(budget: Budget) -> str:
