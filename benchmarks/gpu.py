@@ -256,7 +256,11 @@ def main(
     there = {_which(cell) for cell in results["cells"]} if resume else set()
     results = _measure_all(
         results,
-        [cell for cell in planned(models, batches, where, cache) if _which(_named(cell)) not in there],
+        [
+            cell
+            for cell in planned(models, batches, where, cache)
+            if _which(_named(cell)) not in there
+        ],
         [form for form in gpu_forms.forms(where) if _wanted(form, forms)],
         seconds=seconds,
         budget=time_budget,

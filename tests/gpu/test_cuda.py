@@ -90,7 +90,9 @@ def test_torch_tensors_stay_on_the_device(session: infopt.Session) -> None:
     torch = pytest.importorskip("torch")
     there = session(x=torch.from_numpy(_x(4)).cuda())
     assert there["z"].is_cuda
-    np.testing.assert_allclose(there["z"].cpu().numpy(), session(x=_x(4))["z"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        there["z"].cpu().numpy(), session(x=_x(4))["z"], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_it_waits_for_what_torch_was_given(session: infopt.Session) -> None:
