@@ -119,7 +119,7 @@ def ceilings(device: Device) -> dict[str, Any]:
     """
     import torch
 
-    size, side = (1 << 30, 8192) if device.is_gpu else (1 << 24, 512)
+    size, side = (1 << 30, 8192) if device.is_gpu else (1 << 22, 192)
     source = torch.zeros(size, dtype=torch.uint8, device=device.kind)
     target = torch.empty_like(source)
     copied = _fastest(lambda: target.copy_(source), device)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_forms import COMPILED, DEFAULT, EAGER
+from benchmarks.gpu_models import BATCHES, subjects
 from benchmarks.report import DOCS, Page
 
 Results = dict[str, Any]
@@ -118,6 +119,10 @@ def page(results: Results) -> GpuPage:
         for row in cell["forms"]
         if "reason" in row
     ]
+    missing += [
+        [*cell, "every form", "", "there was no time, or no such model here"]
+        for cell in left(cells)
+    ]
     if missing:
         header = ["Model", "Batch", "Form", "Precision", "Why not"]
         tables.append(("Not measured", header, missing))
@@ -205,6 +210,13 @@ def _ceilings_table(runs: Sequence[Mapping[str, Any]]) -> Table:
         moved = f"{run['ceilings']['bytes_per_s'] / 1e9:,.0f}"
         lines.append([run["gpu"]["name"], run["date"], moved, *speeds])
     return header, lines
+
+
+def left(cells: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Model and batch of those that belong to the benchmark, and are not there."""
+    there = {(cell["model"], cell["batch"]) for cell in cells}
+    wanted = ((subject.name, batch) for subject in subjects() for batch in BATCHES)
+    return [(name, str(batch)) for name, batch in wanted if (name, batch) not in there]
 
 
 def best(cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
