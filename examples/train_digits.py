@@ -1,17 +1,16 @@
 """Train a small network on real handwritten digits with Lightning, and get an engine.
 
-    python examples/train_digits.py DIRECTORY [--epochs 4] [--baseline baseline.json]
+    python train_digits.py [--epochs 4] [--baseline baseline.json]
 
-At the end of each epoch the network becomes an engine. The engine has to compute what the network
-computes, is judged by the digits that it gets right, and held against a baseline, where there is
-one; the best of them is DIRECTORY/best.engine.
+At the end of each epoch the network becomes an engine, which is compared with it, judged by the
+digits that it gets right, and held against a baseline, where there is one. The best of them is
+engines/best.engine.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,113 +22,86 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from infopt.integrations.lightning import OptimizeCallback
 
-TRAINED_ON = 1397
-"""Of the 1,797 digits; the others are there to judge."""
+Batch = Sequence[torch.Tensor]
 
 
-def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures of shape (1797, 1, 8, 8) with values from 0 to 1, and what they show."""
+def digits() -> tuple[TensorDataset, TensorDataset]:
+    """Pictures (1, 8, 8) of digits and what they show: 1,397 to train on, 400 to judge by."""
     pictures, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(labels))
-    scaled = pictures[order].reshape(-1, 1, 8, 8).astype(np.float32) / 16
-    return torch.from_numpy(scaled), torch.from_numpy(labels[order])
+    scaled = torch.tensor(pictures / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)))
+    shown = torch.from_numpy(labels)
+    seen, unseen = order[:1397], order[1397:]
+    return TensorDataset(scaled[seen], shown[seen]), TensorDataset(scaled[unseen], shown[unseen])
 
 
 def held_out() -> list[dict[str, np.ndarray]]:
-    """The digits to judge by, in batches as the engine takes them."""
-    return [{"pictures": batch.numpy()} for batch in digits()[0][TRAINED_ON:].split(100)]
+    """The pictures to judge by, as the engine takes them: by the name of forward's argument."""
+    return [{"pictures": batch.numpy()} for batch in digits()[1].tensors[0].split(100)]
 
 
 def accuracy(outputs: Sequence[Mapping[str, Any]], inputs: Sequence[Mapping[str, Any]]) -> float:
-    """The share of the digits of :func:`held_out` that the engine gets right."""
+    """The share of the pictures of :func:`held_out` that an engine gets right."""
     found = np.concatenate([np.argmax(each["output"], axis=1) for each in outputs])
-    return float(np.mean(found == digits()[1][TRAINED_ON:].numpy()))
+    return float(np.mean(found == digits()[1].tensors[1].numpy()))
 
 
-class Digits(pl.LightningModule):
+class Network(pl.LightningModule):
     """Two convolutions and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Dropout(0.2),
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2)),
             nn.Linear(32 * 4 * 4, 10),
         )
-        self.example_input_array = torch.zeros(2, 1, 8, 8)
+        self.example_input_array = torch.zeros(2, 1, 8, 8)  # what infopt calls the network with
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Scores of the ten digits: (batch, 1, 8, 8) → (batch, 10)."""
-        scores: torch.Tensor = self.net(pictures)
+        scores: torch.Tensor = self.layers(pictures)
         return scores
 
-    def training_step(self, batch: Sequence[torch.Tensor], index: int) -> torch.Tensor:
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         """The loss of one batch."""
         return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
-    def validation_step(self, batch: Sequence[torch.Tensor], index: int) -> None:
-        """How many digits are right."""
-        right = (self(batch[0]).argmax(1) == batch[1]).float().mean()
-        self.log("val_accuracy", right)
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """How many are right before anything is compiled."""
+        self.log("val_accuracy", (self(batch[0]).argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam."""
         return torch.optim.Adam(self.parameters(), 3e-3)
 
 
-def train(
-    directory: Path, epochs: int, baseline: Path | None = None, max_drop: float = 0.02
-) -> OptimizeCallback:
-    """Train, and compile at every epoch.
+def main() -> None:
+    """Read the arguments, train, and say what came of each epoch."""
+    parser = argparse.ArgumentParser(description="Train on digits, and get an engine.")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--baseline", help="hold each engine against this file")
+    arguments = parser.parse_args()
 
-    Args:
-        directory: Where the engines go.
-        epochs: How many.
-        baseline: What engines are held against.
-        max_drop: How many digits fewer than the baseline's may be right, as a share.
-    """
-    pl.seed_everything(0, verbose=False)
-    pictures, labels = digits()
-    seen = TensorDataset(pictures[:TRAINED_ON], labels[:TRAINED_ON])
-    unseen = TensorDataset(pictures[TRAINED_ON:], labels[TRAINED_ON:])
+    pl.seed_everything(0)
     callback = OptimizeCallback(
-        directory,
+        "engines",
         data=held_out(),
         metric=accuracy,
-        baseline=baseline,
-        limits={"max_drop": max_drop} if baseline is not None else {},
+        baseline=arguments.baseline,
+        limits={"max_drop": 0.02} if arguments.baseline else {},
     )
     trainer = pl.Trainer(
-        max_epochs=epochs,
+        max_epochs=arguments.epochs,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
-        enable_model_summary=False,
         callbacks=[callback],
     )
-    trainer.fit(
-        Digits(),
-        DataLoader(seen, batch_size=64, shuffle=True),
-        DataLoader(unseen, batch_size=400),
-    )
-    return callback
+    seen, unseen = digits()
+    trainer.fit(Network(), DataLoader(seen, 64, shuffle=True), DataLoader(unseen, 400))
 
-
-def main() -> None:
-    """Read the arguments, train, and say what came of each epoch."""
-    parser = argparse.ArgumentParser(description="Train on digits, and get an engine.")
-    parser.add_argument("directory", type=Path, help="where the engines go")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--baseline", type=Path, help="what `infopt baseline` wrote")
-    arguments = parser.parse_args()
-    callback = train(arguments.directory, arguments.epochs, arguments.baseline)
     for attempt in callback.attempts:
         right = attempt.metrics.get("infopt/metric", float("nan"))
         gate = "" if attempt.check is None else f", {attempt.check.sentence}"

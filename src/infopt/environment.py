@@ -77,6 +77,8 @@ _RUNTIME_EXTRAS = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
 _OPTIONAL_EXTRAS = {
     "torch": "to optimize PyTorch modules",
     "hf": "to optimize Hugging Face models",
+    "lightning": "to make engines while Lightning trains",
+    "transformers": "to make engines while the Trainer of transformers trains",
     "tensorrt": "for TensorRT engines",
     "tensorrt-rtx": "for TensorRT for RTX engines",
     "sign": "to sign engines, and to insist on signatures",

@@ -16,6 +16,7 @@ INTENDED: Mapping[str, tuple[str, ...]] = {
     "fp8": ("float8e4m3fn",),
     "int8": ("int8", "uint8"),
     "int8-dynamic": ("int8", "uint8"),
+    "int8-trained": ("int8", "uint8"),
     "int4": ("int4", "uint4"),
 }
 """Precision → the types in which it wants the weights of products."""
