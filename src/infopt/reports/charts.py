@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from infopt.reports.page import matplotlib
+from infopt.words import duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +70,7 @@ def spread(series: Mapping[str, Sequence[float]], *, described: str) -> str:
         )
         place = {"transform": axes.get_yaxis_transform(), "va": "bottom", "size": 9}
         axes.text(0, row - 0.3, _cut(name, 44), color=_INK, **place)
-        median = f"median {statistics.median(found):.3g} {unit}"
+        median = f"median {duration(statistics.median(series[name]))}"
         axes.text(1, row - 0.3, median, color=_QUIET, ha="right", **place)
     axes.set_yticks([])
     axes.set_ylim(len(names) - 0.5, -0.65)

@@ -56,12 +56,15 @@ class Table:
 
     @property
     def columns_beneath(self) -> int:
-        """On a phone a row's names stand above its figures: how many of these; 0 if it is narrow.
+        """How many figures of a row stand side by side beneath its names on a phone; 0: all do.
 
-        Then rows are no longer laid out as such, and say with roles that they still are.
+        Where it is not 0, rows are no longer laid out as such, and say with roles that they are.
         """
         names = sum(column.kind == "name" for column in self.columns)
-        return len(self.columns) - names if names > 1 or len(self.columns) > 4 and names else 0
+        beneath = len(self.columns) - names
+        if names < 2 and (not names or beneath < 4):
+            return 0
+        return beneath if beneath < 5 else 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +239,7 @@ def _breakable(name: str) -> Markup:
     """A name that may go on in the next line where one of its parts ends."""
     from markupsafe import Markup, escape
 
-    parts = re.findall(r"[^/._]*[/._]*", name)
+    parts = re.findall(r"[A-Z]*[^/._:A-Z]*[/._:]*", name)
     return Markup("<wbr>").join(map(escape, filter(None, parts)))
 
 

@@ -52,10 +52,11 @@ def exact_verdict(found: object) -> Verdict:
     worst = max((float(row["max_relative"]) for row in outputs), default=0.0)
     least = min((float(row["sqnr_db"]) for row in outputs), default=math.inf)
     detail = f"largest relative error {figure(worst)}, {decibels(least)}"
+    by_error = math.isfinite(float(found["tolerance"])) or limit == record.UNLIMITED
     if found["failing"]:
-        beyond = count(len(found["failing"]), "sample")
-        return Verdict("How exact", f"✗ {beyond} beyond {limit}", detail, "bad")
-    return Verdict("How exact", f"✓ within {limit}", detail, "good")
+        beyond = f"{count(len(found['failing']), 'sample')} {'beyond' if by_error else 'below'}"
+        return Verdict("How exact", f"✗ {beyond} {limit}", detail, "bad")
+    return Verdict("How exact", f"✓ {'within' if by_error else 'above'} {limit}", detail, "good")
 
 
 def equivalence(found: Mapping[str, Any], caption: str) -> Iterator[Block]:
@@ -254,17 +255,19 @@ def profile(found: object) -> Iterator[Block]:
         "the shares."
     )
     most = max((row["share"] for row in found["operators"]), default=1.0) or 1.0
+    several = len({row["provider"] for row in found["operators"]}) > 1
     rows = [
         (
             row["operator"],
             f"{row['nodes']:,}",
             duration(row["seconds"]),
             Cell(f"{row['share']:.1%}", share=row["share"] / most),
-            _provider(row["provider"]),
+            *([_provider(row["provider"])] if several else []),
         )
         for row in found["operators"]
     ]
-    yield from _top("Time by operator", "operator >nodes >time >share provider", rows, "operator")
+    columns = "operator! >nodes >time >share" + (" provider" if several else "")
+    yield from _top("Time by operator", columns, rows, "operator")
     nodes = found["nodes"]
     most = max((row["share"] for row in nodes), default=1.0) or 1.0
     drawn = [
