@@ -39,13 +39,32 @@ def test_it_asks_for_nothing_and_fits(report: Path, width: int, dark: bool) -> N
         assert browser.complaints == []
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
         ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert ground == ("rgb(18, 22, 27)" if dark else "rgb(255, 255, 255)")
+        assert ground == ("rgb(13, 17, 22)" if dark else "rgb(243, 245, 248)")
         # What is drawn takes the page's colours, and no letter of it is too small to read.
         smallest = browser.evaluate("""Math.min(...[...document.querySelectorAll("svg text")].map(
             text => text.getBoundingClientRect().height))""")
         assert smallest >= 7
         colour = """getComputedStyle(document.querySelector("svg text")).fill"""
         assert browser.evaluate(colour) != ("rgb(0, 0, 0)" if dark else "rgb(255, 255, 255)")
+
+
+@needs_a_browser
+@pytest.mark.parametrize("width", [390, 1200])
+def test_tables_are_tables_to_a_screen_reader(report: Path, width: int) -> None:
+    root = check_page(report.read_text(encoding="utf-8"))
+    shown = [e for e in root.all("div") if e.attributes.get("class") == "scroll"]
+    folded = [e for it in root.all("details") for e in it.all("table")]
+    tables = [table for it in shown for table in it.all("table") if table not in folded]
+    assert any(table.attributes.get("class") == "stacked" for table in tables)
+    with Chromium(width, 844) as browser:
+        browser.open(report)
+        seen = browser.roles()
+    assert seen["table"] == len(tables)
+    heads = [head.attributes["scope"] for table in tables for head in table.all("th")]
+    assert seen["columnheader"] == heads.count("col")
+    assert seen["rowheader"] == heads.count("row")
+    assert seen["cell"] == sum(1 for table in tables for _ in table.all("td"))
+    assert seen["image"] == 2
 
 
 @needs_a_browser

@@ -141,10 +141,13 @@ def short(spec: str) -> str:
     return re.sub(r'keep=("(?:[^"\\]|\\.)*"|[^,}]*)', "keep=…", spec)
 
 
+UNLIMITED = "any distance"
+
+
 def limit(equivalence: Mapping[str, Any]) -> str:
     """How far outputs might be apart: ``0.0001``, ``10 dB``, both, or ``any distance``."""
     allowed = float(equivalence["tolerance"])
     least = float(equivalence.get("least_sqnr", "-inf"))
     limits = [f"{allowed:.2g}"] if math.isfinite(allowed) else []
     limits += [f"{least:.0f} dB"] if math.isfinite(least) else []
-    return " and ".join(limits) or "any distance"
+    return " and ".join(limits) or UNLIMITED

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -109,6 +110,11 @@ class Chromium:
         """The value of an expression in the page."""
         found = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
         return found["result"].get("value")
+
+    def roles(self) -> Counter[str]:
+        """What the page is to a screen reader: how many elements of each role."""
+        found = self._ask("Accessibility.getFullAXTree")["nodes"]
+        return Counter(node["role"]["value"] for node in found if not node["ignored"])
 
     def screenshot(self, file: Path, *, whole: bool = True) -> None:
         """Draw the page, as far down as it goes."""

@@ -38,6 +38,8 @@ class _Reader(HTMLParser):
         self._open = [self.root]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "wbr":
+            return  # a word with it is still one
         element = Element(tag, dict(attrs))
         self._open[-1].children.append(element)
         if tag not in _VOID:
@@ -51,7 +53,12 @@ class _Reader(HTMLParser):
         self._open.pop()
 
     def handle_data(self, data: str) -> None:
-        self._open[-1].children.append(data)
+        siblings = self._open[-1].children
+        before = siblings[-1] if siblings else None
+        if isinstance(before, str):
+            siblings[-1] = before + data
+        else:
+            siblings.append(data)
 
 
 def read(text: str) -> Element:

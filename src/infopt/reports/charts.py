@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from infopt.reports.page import matplotlib
+from infopt.words import duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +69,9 @@ def spread(series: Mapping[str, Sequence[float]], *, described: str) -> str:
             [statistics.median(found)] * 2, [row - 0.25, row + 0.42], color=_INK, linewidth=1.6
         )
         place = {"transform": axes.get_yaxis_transform(), "va": "bottom", "size": 9}
-        axes.text(0, row - 0.3, _cut(name, 60), color=_INK, **place)
+        axes.text(0, row - 0.3, _cut(name, 44), color=_INK, **place)
+        median = f"median {duration(statistics.median(series[name]))}"
+        axes.text(1, row - 0.3, median, color=_QUIET, ha="right", **place)
     axes.set_yticks([])
     axes.set_ylim(len(names) - 0.5, -0.65)
     axes.set_xlabel(f"{unit} for one call")
@@ -95,9 +98,9 @@ def errors(values: Sequence[tuple[str, float, bool]], tolerance: float, *, descr
         if shaded:
             axes.axvspan(start - 0.5, stop - 0.5, color=_RAISED, linewidth=0)
         room = _ROOM * (stop - start) / len(values)
-        label = next((it for it in (layer, layer.rpartition(".")[2]) if len(it) * 4 < room), "")
+        label = next((it for it in (layer, layer.rpartition(".")[2]) if len(it) * 4.6 < room), "")
         middle = (start + stop - 1) / 2
-        axes.text(middle, ceiling, _clean(label), ha="center", va="bottom", size=7, color=_QUIET)
+        axes.text(middle, ceiling, _clean(label), ha="center", va="bottom", size=8, color=_QUIET)
     axes.axhline(tolerance, color=_BAD, linewidth=1, linestyle=(0, (4, 3)))
     axes.text(len(values) - 0.4, tolerance, f" {tolerance:.2g}", va="center", color=_BAD, size=8)
     axes.plot(range(len(spots)), spots, color=_QUIET, linewidth=0.7)

@@ -18,6 +18,7 @@ from infopt.outputs import check_text, write_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
 MISSING = 'reports need Jinja2 and matplotlib: pip install "infopt[report]"'
 
@@ -53,6 +54,18 @@ class Table:
     folded: bool = False
     """Whether it is closed at first: long, and not what most look for."""
 
+    @property
+    def columns_beneath(self) -> int:
+        """How many figures of a row stand side by side beneath its names on a phone; 0: all do.
+
+        Where it is not 0, rows are no longer laid out as such, and say with roles that they are.
+        """
+        names = sum(column.kind == "name" for column in self.columns)
+        beneath = len(self.columns) - names
+        if names < 2 and (not names or beneath < 4):
+            return 0
+        return beneath if beneath < 5 else 3
+
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
@@ -87,7 +100,15 @@ class Items:
     folded: bool = False
 
 
-Block = Table | Figure | Note | Facts | Items
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """Two blocks, next to each other where there is room."""
+
+    left: Block
+    right: Block
+
+
+Block = Table | Figure | Note | Facts | Items | Beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,8 +230,17 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     found: Template = environment.from_string(_resource("page.html.jinja"))
     return found
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may go on in the next line where one of its parts ends."""
+    from markupsafe import Markup, escape
+
+    parts = re.findall(r"[A-Z]*[^/._:A-Z]*[/._:]*", name)
+    return Markup("<wbr>").join(map(escape, filter(None, parts)))
 
 
 def _resource(name: str) -> str:

@@ -5,7 +5,7 @@ Each is drawn from the document that the command prints with ``--json``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infopt.engine import Engine
@@ -29,7 +29,6 @@ def engine_page(engine: Engine, asked: Mapping[str, str], inside: Mapping[str, A
     evidence, sizes = manifest.evidence, manifest.sizes
     exact, fast = evidence.get("equivalence"), evidence.get("speed")
     before, after = sizes["nodes_before"], sizes["nodes_after"]
-    weights = parts.bytes_of(sizes["weights_before"], sizes["weights_after"])
     return Page(
         title=f"Engine {engine.path.name}",
         lead=f"{manifest.source.get('name', 'A model')}, compiled for {manifest.target} at "
@@ -37,10 +36,8 @@ def engine_page(engine: Engine, asked: Mapping[str, str], inside: Mapping[str, A
         verdicts=(
             parts.exact_verdict(exact),
             parts.speed_verdict(fast),
-            Verdict("How large", weights, f"of weights; {_size(engine.nbytes)} on disk"),
-            Verdict(
-                "How many nodes", f"{before:,} → {after:,}" if before != after else f"{after:,}"
-            ),
+            parts.size_verdict(sizes["weights_before"], sizes["weights_after"], engine.nbytes),
+            parts.nodes_verdict(before, after),
         ),
         sections=(
             Section(_ASKED, tuple(_asked(engine, asked))),
@@ -52,10 +49,6 @@ def engine_page(engine: Engine, asked: Mapping[str, str], inside: Mapping[str, A
             Section("The evidence and its limits", tuple(_limits(engine, inside))),
         ),
     )
-
-
-def _size(nbytes: int) -> str:
-    return parts.bytes_of(nbytes, nbytes)
 
 
 def _asked(engine: Engine, asked: Mapping[str, str]) -> Iterator[Block]:
@@ -97,8 +90,7 @@ def _fast(found: object) -> Iterator[Block]:
 
 def _changed(engine: Engine) -> Iterator[Block]:
     manifest = engine.manifest
-    yield from parts.passes(manifest.passes)
-    yield from parts.operators(manifest.operators)
+    yield from parts.changes(manifest.passes, manifest.operators)
     yield from parts.fusions(manifest.fusions)
 
 
@@ -241,7 +233,7 @@ def benchmark_page(found: Mapping[str, Any]) -> Page:
         row = next(iter(runs[0]["subjects"].values()))
         verdicts = [Verdict("Median", duration(row["median"]), f"at {runs[0]['sample']}")]
     return Page(
-        title=" beside ".join(dict.fromkeys(map(_name, reversed(subjects)))),
+        title=_title(list(dict.fromkeys(map(_name, subjects)))),
         lead=f"How fast they are, in one run; {baseline}.",
         verdicts=tuple(verdicts),
         sections=(
@@ -256,6 +248,13 @@ def benchmark_page(found: Mapping[str, Any]) -> Page:
             ),
         ),
     )
+
+
+def _title(names: Sequence[str]) -> str:
+    """``B beside A``, ``B and C beside A``."""
+    *rest, last = names[1:] or names
+    others = f"{', '.join(rest)} and {last}" if rest else last
+    return f"{others} beside {names[0]}" if names[1:] else names[0]
 
 
 def check_page(found: Mapping[str, Any]) -> Page:

@@ -8,7 +8,18 @@ from typing import Any
 
 from infopt import record
 from infopt.reports import charts
-from infopt.reports.page import Block, Cell, Facts, Figure, Items, Note, Table, Verdict, table
+from infopt.reports.page import (
+    Beside,
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Items,
+    Note,
+    Table,
+    Verdict,
+    table,
+)
 from infopt.words import cosine, count, decibels, duration, figure, shape, size
 
 NOT_MEASURED = "not measured"
@@ -18,8 +29,18 @@ STATES = {
     "inconclusive": "caution",
 }
 """How a verdict is coloured."""
-_TOP = 20
-"""Nodes of a profile that are shown at once; the rest is folded."""
+_TOP = 12
+"""Rows of a long table that are shown at once; the rest is folded."""
+GLOSSARY = (
+    "max abs: the largest distance of a value from its reference.",
+    "max rel: that distance, as a part of the largest value of the reference.",
+    "SQNR: how much stronger the reference is than the difference; 20 dB more is a tenth of it.",
+    "cosine: 1 where both point in the same direction.",
+    "top-1: how often both have the largest score in the same place.",
+)
+"""What stands above the columns of errors."""
+_NOTABLE = 1.05
+"""Weights so many times smaller are worth the headline."""
 _ELSEWHERE = "(no layer)"
 
 
@@ -31,10 +52,11 @@ def exact_verdict(found: object) -> Verdict:
     worst = max((float(row["max_relative"]) for row in outputs), default=0.0)
     least = min((float(row["sqnr_db"]) for row in outputs), default=math.inf)
     detail = f"largest relative error {figure(worst)}, {decibels(least)}"
+    by_error = math.isfinite(float(found["tolerance"])) or limit == record.UNLIMITED
     if found["failing"]:
-        beyond = count(len(found["failing"]), "sample")
-        return Verdict("How exact", f"✗ {beyond} beyond {limit}", detail, "bad")
-    return Verdict("How exact", f"✓ within {limit}", detail, "good")
+        beyond = f"{count(len(found['failing']), 'sample')} {'beyond' if by_error else 'below'}"
+        return Verdict("How exact", f"✗ {beyond} {limit}", detail, "bad")
+    return Verdict("How exact", f"✓ {'within' if by_error else 'above'} {limit}", detail, "good")
 
 
 def equivalence(found: Mapping[str, Any], caption: str) -> Iterator[Block]:
@@ -61,6 +83,7 @@ def equivalence(found: Mapping[str, Any], caption: str) -> Iterator[Block]:
     samples = list(found["samples"])
     yield Note(f"Compared with {found['reference']}{ran}, on {count(len(samples), 'sample')}.")
     yield Items(f"The {count(len(samples), 'sample')}", tuple(map(str, samples)), folded=True)
+    yield Items("What the columns mean", GLOSSARY if classes else GLOSSARY[:-1], folded=True)
 
 
 def layers(found: object) -> Iterator[Block]:
@@ -77,11 +100,7 @@ def layers(found: object) -> Iterator[Block]:
     first = found["first"]
     words = _parting(first, tolerance)
     yield Note(words, "good" if first is None else "bad")
-    if values:
-        drawing = charts.errors(values, tolerance, described=f"{words} The table has the figures.")
-        caption = f"Each dot is a value inside; the dashed line is the limit, {tolerance:.2g}."
-        yield Figure(drawing, caption)
-    yield table(
+    listed = table(
         "Error of each layer",
         "layer! >values >max_rel >SQNR verdict",
         [
@@ -95,6 +114,11 @@ def layers(found: object) -> Iterator[Block]:
             for row in found["layers"]
         ],
     )
+    if values:
+        drawing = charts.errors(values, tolerance, described=f"{words} The table has the figures.")
+        yield Beside(Figure(drawing, _legend(values, tolerance)), listed)
+    else:
+        yield listed
     yield _tensors(tensors)
     parts, samples = count(found["parts"][0], "part"), count(len(found["samples"]), "sample")
     yield Note(
@@ -111,6 +135,15 @@ def layers(found: object) -> Iterator[Block]:
         )
     for note in found["notes"]:
         yield Note(_sentence(note), "quiet")
+
+
+def _legend(values: Sequence[tuple[str, float, bool]], tolerance: float) -> str:
+    legend = f"Each dot is a value inside; the dashed line is the limit, {tolerance:.2g}."
+    if any(error == 0 for _, error, _ in values):
+        legend += " What lies on the axis is exactly equal."
+    if any(diverges for *_, diverges in values):
+        legend += " Diamonds diverge."
+    return legend
 
 
 def _parting(first: Mapping[str, Any] | None, tolerance: float) -> str:
@@ -186,11 +219,23 @@ def speed(found: Mapping[str, Any]) -> Iterator[Block]:
         dots = "Each dot is a round"
         repeats = max(row.get("repeats", 1) for row in found["subjects"].values())
         dots += f", the mean of up to {count(repeats, 'call')}" if repeats > 1 else ", one call"
-        yield Figure(drawing, f"{dots}; the line is the median, the bar holds half of the rounds.")
-    how = f"Interleaved, {count(found['rounds'], 'round')} in {duration(found['seconds'])}"
+        legend = f"{dots}; the line is the median, the bar holds half of the rounds."
+        yield Beside(Figure(drawing, legend), _how(found))
+    else:
+        yield _how(found)
+
+
+def _how(found: Mapping[str, Any]) -> Facts:
+    """How a measurement was made."""
+    rounds = f"{count(found['rounds'], 'round')} in {duration(found['seconds'])}"
+    rows = [("Measured", f"{rounds}, interleaved")]
     if found.get("noise") is not None:
-        how += f"; the same model twice differs by {found['noise']:.1%}"
-    yield Note(f"{how}.", "quiet")
+        rows.append(("The same model twice", f"differs by {found['noise']:.1%}"))
+    _, *others = found["subjects"].values()
+    if others:
+        sure = f"{others[0]['ratio']['confidence']:.0%}"
+        rows.append(("Intervals", f"{sure}, by bootstrap over whole rounds"))
+    return Facts(tuple(rows))
 
 
 def _interval(ratio: Mapping[str, Any]) -> str:
@@ -204,22 +249,25 @@ def profile(found: object) -> Iterator[Block]:
         return
     yield Note(
         f"{_sentence(found['sample'])} Medians of {count(found['calls'], 'call')} under the "
-        f"runtime's profiler, {duration(found['seconds'])} each, of which "
-        f"{duration(found['between'])} between nodes. The profiler costs time itself: believe the "
-        "shares."
+        f"runtime's profiler, {duration(found['seconds'])} each; those of the nodes add up to "
+        f"{duration(sum(row['seconds'] for row in found['nodes']))}, and "
+        f"{duration(found['between'])} lie between nodes. The profiler costs time itself: believe "
+        "the shares."
     )
     most = max((row["share"] for row in found["operators"]), default=1.0) or 1.0
+    several = len({row["provider"] for row in found["operators"]}) > 1
     rows = [
         (
             row["operator"],
             f"{row['nodes']:,}",
             duration(row["seconds"]),
             Cell(f"{row['share']:.1%}", share=row["share"] / most),
-            _provider(row["provider"]),
+            *([_provider(row["provider"])] if several else []),
         )
         for row in found["operators"]
     ]
-    yield table("Time by operator", "operator >nodes >time >share provider", rows)
+    columns = "operator! >nodes >time >share" + (" provider" if several else "")
+    yield from _top("Time by operator", columns, rows, "operator")
     nodes = found["nodes"]
     most = max((row["share"] for row in nodes), default=1.0) or 1.0
     drawn = [
@@ -234,14 +282,33 @@ def profile(found: object) -> Iterator[Block]:
         for row in nodes
     ]
     columns = "node! operator >time >share >output layer"
-    yield table("The slowest nodes", columns, drawn[:_TOP])
-    if drawn[_TOP:]:
-        rest = count(len(drawn) - _TOP, "node")
-        yield table(f"{rest} more", columns, drawn[_TOP:], folded=True)
+    yield from _top("The slowest nodes", columns, drawn, "node")
+
+
+def _top(
+    caption: str, columns: str, rows: Sequence[Sequence[Cell | str]], one: str
+) -> Iterator[Table]:
+    """The first rows of a long table, and the others folded; never a fold for one or two."""
+    most = _TOP if len(rows) > _TOP + 2 else len(rows)
+    yield table(caption, columns, rows[:most])
+    if rows[most:]:
+        rest = count(len(rows) - most, f"more {one}")
+        yield table(rest, columns, rows[most:], folded=True)
 
 
 def _provider(name: str) -> str:
     return name.removesuffix("ExecutionProvider")
+
+
+def changes(
+    runs: Sequence[Mapping[str, Any]], counts: Mapping[str, Mapping[str, int]]
+) -> Iterator[Block]:
+    """What each pass did beside how many nodes of each operator there were and are; the rest."""
+    did, *idle = passes(runs)
+    now, *more = operators(counts)
+    yield Beside(did, now)
+    yield from more
+    yield from idle
 
 
 def passes(runs: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
@@ -301,7 +368,7 @@ def operators(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
         )
         for name, row in counts.items()
     ]
-    yield table("Operators before and after", "operator! >before >after", rows)
+    yield from _top("Operators before and after", "operator! >before >after", rows, "operator")
 
 
 def fusions(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
@@ -358,9 +425,24 @@ def conditions(versions: Mapping[str, Any], hardware: Mapping[str, Any]) -> Fact
     )
 
 
-def bytes_of(before: int, after: int) -> str:
-    """``437 MB → 110 MB``."""
-    return f"{size(before)} → {size(after)}" if before != after else size(after)
+def size_verdict(before: int, after: int, on_disk: int) -> Verdict:
+    """How large weights are, beside those of the original."""
+    detail = f"of weights, which were {size(before)}; {size(on_disk)} on disk"
+    smaller = before / after if after else 1.0
+    answer = f"{smaller:.1f}× smaller" if smaller >= _NOTABLE else size(after)
+    return Verdict("How large", answer, f"{size(after)} {detail}" if answer != size(after) else detail)
+
+
+def nodes_verdict(before: int, after: int) -> Verdict:
+    """How many nodes there are, beside those of the original."""
+    if not before or before == after:
+        return Verdict("How many nodes", f"{after:,}", "as many as before")
+    share = abs(after - before) / before
+    return Verdict(
+        "How many nodes",
+        f"{before:,} → {after:,}",
+        f"{share:.0%} {'fewer' if after < before else 'more'}",
+    )
 
 
 def _reason(found: object) -> str:

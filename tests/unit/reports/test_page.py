@@ -9,7 +9,7 @@ import pytest
 
 from infopt.errors import OutputError, StorageError, UnavailableError
 from infopt.reports import page
-from infopt.reports.page import Cell, Facts, Items, Note, Page, Section, Verdict, table
+from infopt.reports.page import Beside, Cell, Facts, Items, Note, Page, Section, Verdict, table
 from tests.support.html import check_page
 
 pytest.importorskip("jinja2")
@@ -34,6 +34,10 @@ def _page(text: str) -> Page:
                     Items("Folded", (text,), folded=True),
                     table(text, "name! >a_number", rows),
                     table(text, "name! >a_number", rows, folded=True),
+                    Beside(
+                        Note(text),
+                        table(text, "name! other! >a_number", [[text, *row] for row in rows]),
+                    ),
                 ),
             ),
         ),
@@ -74,9 +78,42 @@ def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
 def test_bars_are_for_the_eye_alone() -> None:
     spans = check_page(_page("x").html()).all("span")
     bars = [span for span in spans if span.attributes.get("class") == "bar"]
-    assert len(bars) == 2
+    assert len(bars) == 3
     assert all(bar.attributes["aria-hidden"] == "true" for bar in bars)
     assert {bar.attributes["style"] for bar in bars} == {"--share: 50.00%"}
+
+
+def test_names_go_on_in_the_next_line_where_a_part_ends() -> None:
+    text = _page("model.layer.0/node_1//MatMul").html()
+    assert "model.<wbr>layer.<wbr>0/<wbr>node_<wbr>1//<wbr>Mat<wbr>Mul</th>" in text
+
+
+def test_tables_that_stack_on_a_phone_say_that_they_are_tables() -> None:
+    *tables, stacked = check_page(_page("x").html()).all("table")
+    assert not any("role" in e.attributes for table in tables for e in table.all())
+    assert stacked.attributes["style"] == "--columns: 1"
+    assert stacked.attributes["role"] == "table"
+    roles = {"thead": "rowgroup", "tbody": "rowgroup", "tr": "row", "td": "cell"}
+    for element in stacked.all(*roles):
+        assert element.attributes["role"] == roles[element.tag]
+    heads = {"col": "columnheader", "row": "rowheader"}
+    for head in stacked.all("th"):
+        assert head.attributes["role"] == heads[str(head.attributes["scope"])]
+
+
+@pytest.mark.parametrize(
+    ("columns", "beneath"),
+    [
+        ("node! >time", 0),
+        ("node! >a >b >c", 0),
+        ("node! >a >b >c >d", 4),
+        ("node! >a >b >c >d >e", 3),
+        ("value! node! >a", 1),
+        ("operator >a >b >c >d", 0),
+    ],
+)
+def test_rows_of_many_figures_stack(columns: str, beneath: int) -> None:
+    assert table("it", columns, []).columns_beneath == beneath
 
 
 def test_where_it_cannot_be_written(tmp_path: Path) -> None:
@@ -120,7 +157,7 @@ def test_colours_can_be_told_from_their_ground(scheme: int) -> None:
     """WCAG 2.2: 4.5 for text, 3 for what is drawn."""
     palette = re.findall(r":root \{(.*?)\}", page._resource("style.css"), re.DOTALL)[scheme]
     colours = dict(re.findall(r"--(\w+): (#\w{6});", palette))
-    for ground in ("paper", "raised"):
+    for ground in ("ground", "paper", "raised"):
         for text in ("ink", "quiet", "accent", "second", "good", "bad", "caution"):
             assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
     assert _contrast(colours["accent"], colours["bar"]) >= 3
