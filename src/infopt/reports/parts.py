@@ -430,7 +430,9 @@ def size_verdict(before: int, after: int, on_disk: int) -> Verdict:
     detail = f"of weights, which were {size(before)}; {size(on_disk)} on disk"
     smaller = before / after if after else 1.0
     answer = f"{smaller:.1f}× smaller" if smaller >= _NOTABLE else size(after)
-    return Verdict("How large", answer, f"{size(after)} {detail}" if answer != size(after) else detail)
+    return Verdict(
+        "How large", answer, f"{size(after)} {detail}" if answer != size(after) else detail
+    )
 
 
 def nodes_verdict(before: int, after: int) -> Verdict:
