@@ -149,10 +149,10 @@ def _legend(values: Sequence[tuple[str, float, bool]], tolerance: float) -> str:
 def _parting(first: Mapping[str, Any] | None, tolerance: float) -> str:
     if first is None:
         return f"Inside, the models agree within {tolerance:.2g} everywhere."
-    error = first["difference"]
+    relative, sqnr = (float(first["difference"][key]) for key in ("max_relative", "sqnr_db"))
     return (
         f"The models part ways at {first['node'] or first['value']} ({first['operator']}): "
-        f"relative error {figure(float(error['max_relative']))}, {decibels(float(error['sqnr_db']))}."
+        f"relative error {figure(relative)}, {decibels(sqnr)}."
     )
 
 
