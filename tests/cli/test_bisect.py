@@ -17,7 +17,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def confusing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass that breaks models is known by its name."""
-    monkeypatch.setitem(PASSES, "confuse", Confuse)  # type: ignore[arg-type]
+    monkeypatch.setitem(PASSES, "confuse", Confuse)
 
 
 PIPELINE = "eliminate-dead-code,confuse{spare=c},fold-constants"

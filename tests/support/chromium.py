@@ -158,7 +158,8 @@ class Chromium:
 
 
 def _codes(key: str) -> dict[str, int | str]:
-    return {
+    codes: dict[str, dict[str, int | str]] = {
         "Tab": {"windowsVirtualKeyCode": 9},
         "Enter": {"windowsVirtualKeyCode": 13, "text": "\r"},
-    }[key]
+    }
+    return codes[key]

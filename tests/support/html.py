@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
@@ -100,7 +101,7 @@ def check_page(text: str) -> Element:
     assert next(root.all("nav")).attributes["aria-label"]
     levels = [int(element.tag[1]) for element in root.all("h1", "h2", "h3", "h4")]
     assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     for section in root.all("section"):
         assert section.attributes["aria-labelledby"]
     for table in root.all("table"):

@@ -69,7 +69,7 @@ class Span:
     """One run of one kernel, as the runtime's profiler noted it."""
 
     node: str
-    """What the runtime calls the node: often the engine's name for it, sometimes an invented one."""
+    """What the runtime calls the node: often what the engine does, sometimes an invented name."""
     value: str
     """The first value that the node computes, if the runtime tells: what it keeps of names."""
     operator: str

@@ -95,7 +95,7 @@ def _borders(
 
 
 def _barred(nodes: Sequence[ir.Node]) -> list[bool]:
-    """Before which nodes no border can be: something that is no plain tensor is needed behind it."""
+    """Before which nodes no border can be: what is no plain tensor is needed behind it."""
     made = {value: index for index, node in enumerate(nodes) for value in node.outputs}
     barred = [False] * (len(nodes) + 1)
     for index, node in enumerate(nodes):
@@ -110,8 +110,9 @@ def _sizes(model: ir.Model, inputs: Inputs) -> dict[str | None, int]:
     """The bytes of each value, where they follow from the sizes of ``inputs``."""
     copy = model.clone()
     for value in copy.graph.inputs:
-        if value.name in inputs:
-            value.shape = ir.Shape(np.shape(inputs[value.name]))
+        given = inputs.get(value.name or "")
+        if given is not None:
+            value.shape = ir.Shape(given.shape)
     for node in copy.graph:
         for output in node.outputs:
             if output.shape is not None and not output.shape.is_static():

@@ -79,7 +79,7 @@ class _Matching:
                     self._pair(one, other, "structure")
 
     def _twin(self, node: ir.Node, done: set[ir.Node]) -> ir.Node | None:
-        """A node of the reference that computes what ``node`` does; one of the same weights first."""
+        """A node of the reference that computes what ``node`` does; first one of its weights."""
         first = next((self._taken[value] for value in node.inputs if value in self._taken), None)
         readers = [] if first is None else [use.node for use in first.uses()]
         free = [

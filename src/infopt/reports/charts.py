@@ -14,7 +14,7 @@ import re
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from infopt.reports.page import matplotlib
@@ -68,7 +68,7 @@ def spread(series: Mapping[str, Sequence[float]], *, described: str) -> str:
         axes.plot(
             [statistics.median(found)] * 2, [row - 0.25, row + 0.42], color=_INK, linewidth=1.6
         )
-        place = {"transform": axes.get_yaxis_transform(), "va": "bottom", "size": 9}
+        place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "bottom", "size": 9}
         axes.text(0, row - 0.3, _cut(name, 44), color=_INK, **place)
         median = f"median {duration(statistics.median(series[name]))}"
         axes.text(1, row - 0.3, median, color=_QUIET, ha="right", **place)
@@ -146,10 +146,13 @@ def _axes(height: float) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure, title: str, described: str) -> str:
+    from matplotlib.text import Text
+
     stream = io.StringIO()
     settings = {"svg.fonttype": "none", "svg.hashsalt": "infopt"}
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    for words in figure.findobj(lambda it: hasattr(it, "set_parse_math")):
+    for words in figure.findobj(Text):
+        assert isinstance(words, Text)
         words.set_parse_math(False)  # a name with two dollars in it is no formula
     with matplotlib().rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that its own font lacks: the page's may not

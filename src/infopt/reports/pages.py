@@ -174,8 +174,8 @@ def comparison_page(found: Mapping[str, Any]) -> Page:
     first = layers["first"] if isinstance(layers, Mapping) else None
     parting = Verdict("Where they part", "nowhere inside" if first is None else _place(first))
     if first is not None:
-        error = first["difference"]
-        detail = f"relative error {figure(float(error['max_relative']))}, {decibels(float(error['sqnr_db']))}"
+        relative, sqnr = (float(first["difference"][key]) for key in ("max_relative", "sqnr_db"))
+        detail = f"relative error {figure(relative)}, {decibels(sqnr)}"
         parting = Verdict("Where they part", _place(first), detail, "bad")
     exact: list[Block] = list(parts.equivalence(found, "The outputs"))
     if not found["holds"] and isinstance(layers, Mapping) and first is None:

@@ -129,8 +129,8 @@ def layers(found: object) -> Iterator[Block]:
     absorbed = len(tensors) - len(telling)
     if absorbed:
         yield Note(
-            f"{count(absorbed, 'value')} differ although nothing behind them does: passes have moved "
-            "a bias or a scale past them. They are not drawn.",
+            f"{count(absorbed, 'value')} differ although nothing behind them does: passes have "
+            "moved a bias or a scale past them. They are not drawn.",
             "quiet",
         )
     for note in found["notes"]:
@@ -149,10 +149,10 @@ def _legend(values: Sequence[tuple[str, float, bool]], tolerance: float) -> str:
 def _parting(first: Mapping[str, Any] | None, tolerance: float) -> str:
     if first is None:
         return f"Inside, the models agree within {tolerance:.2g} everywhere."
-    error = first["difference"]
+    relative, sqnr = (float(first["difference"][key]) for key in ("max_relative", "sqnr_db"))
     return (
-        f"The models part ways at {first['node'] or first['value']} ({first['operator']}): relative "
-        f"error {figure(float(error['max_relative']))}, {decibels(float(error['sqnr_db']))}."
+        f"The models part ways at {first['node'] or first['value']} ({first['operator']}): "
+        f"relative error {figure(relative)}, {decibels(sqnr)}."
     )
 
 
@@ -427,10 +427,12 @@ def conditions(versions: Mapping[str, Any], hardware: Mapping[str, Any]) -> Fact
 
 def size_verdict(before: int, after: int, on_disk: int) -> Verdict:
     """How large weights are, beside those of the original."""
+    now = size(after)
     detail = f"of weights, which were {size(before)}; {size(on_disk)} on disk"
     smaller = before / after if after else 1.0
-    answer = f"{smaller:.1f}× smaller" if smaller >= _NOTABLE else size(after)
-    return Verdict("How large", answer, f"{size(after)} {detail}" if answer != size(after) else detail)
+    if smaller < _NOTABLE:
+        return Verdict("How large", now, detail)
+    return Verdict("How large", f"{smaller:.1f}× smaller", f"{now} {detail}")
 
 
 def nodes_verdict(before: int, after: int) -> Verdict:

@@ -38,8 +38,7 @@ def test_the_layer_that_was_changed_is_found(broken: int) -> None:
     assert first.difference.sqnr_db == pytest.approx(40, abs=0.1)
     assert [layer.layer for layer in found.layers.layers] == [f"layer.{n}" for n in range(LAYERS)]
     assert [layer.diverges for layer in found.layers.layers] == [n >= broken for n in range(LAYERS)]
-    before = [layer for layer in found.layers.layers[:broken]]
-    assert all(layer.max_relative == 0 for layer in before)
+    assert all(layer.max_relative == 0 for layer in found.layers.layers[:broken])
 
 
 @pytest.mark.parametrize("broken", [0, 3, 5])
@@ -102,7 +101,7 @@ def test_an_error_behind_which_nothing_can_be_seen_is_not_absorbed() -> None:
         [c] y = Cast<to = 1>(i)
     }"""
     found = _between(parse(text.replace("FACTOR", "1")), parse(text.replace("FACTOR", "1.25")))
-    assert [tensor.value for tensor in found.tensors if tensor.diverges][0] == "a"
+    assert next(tensor.value for tensor in found.tensors if tensor.diverges) == "a"
 
 
 def test_only_its_shape_being_read_is_no_way_for_an_error() -> None:
@@ -120,7 +119,8 @@ def test_only_its_shape_being_read_is_no_way_for_an_error() -> None:
 def test_values_inside_loops_are_said_not_to_be_compared() -> None:
     text = """g (float[N,4] x) => (float[N,4] y) <int64 n = {3}, bool yes = {1}> {
         a = Neg(x)
-        y = Loop (n, yes, a) <body = body (int64 i, bool go, float[N,4] v) => (bool go2, float[N,4] w) {
+        y = Loop (n, yes, a) <
+            body = body (int64 i, bool go, float[N,4] v) => (bool go2, float[N,4] w) {
             go2 = Identity(go)
             w = Add(v, v)
         }>
@@ -151,7 +151,7 @@ def test_nothing_that_can_be_matched() -> None:
 
 def test_other_inputs_are_an_error() -> None:
     other = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 18]> g (float[n,8] z) => (float[n,8] y) { y = Relu(z) }'
+        '<ir_version: 8, opset_import: ["" : 18]>g (float[n,8] z) => (float[n,8] y) { y = Relu(z) }'
     )
     with pytest.raises(DataError):
         infopt.compare_layers(other, network())

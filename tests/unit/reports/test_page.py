@@ -21,7 +21,7 @@ HOSTILE = (
 
 
 def _page(text: str) -> Page:
-    rows = [[text, Cell(text, "bad", share=0.5)], [text, text]]
+    rows: list[list[Cell | str]] = [[text, Cell(text, "bad", share=0.5)], [text, text]]
     return Page(
         title=text,
         lead=text,
