@@ -16,10 +16,9 @@ from typing import Any
 import click
 
 import infopt
-from benchmarks import peers
 from benchmarks.builds_subjects import Subject, subjects
 from benchmarks.models import CACHE
-from benchmarks.report import DOCS, Page
+from benchmarks.report import DOCS, Page, versions
 from infopt.backends import backend_for
 from infopt.backends.base import RunOptions
 from infopt.engine import Engine
@@ -194,7 +193,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> Page:
         method=METHOD,
         tables=tables,
         results={"rows": rows},
-        extra_versions=peers.versions("tensorrt-rtx-cu13-libs"),
+        extra_versions=versions("tensorrt-rtx-cu13-libs"),
     )
 
 

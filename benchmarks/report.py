@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,12 @@ class Page:
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     rule = ["---", *["--:"] * (len(header) - 1)]
     return ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
+
+
+def versions(*names: str) -> dict[str, str]:
+    """The versions of those that are installed."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

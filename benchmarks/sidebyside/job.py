@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,23 @@ class Job:
     """A folder of inputs to calibrate on."""
     shapes: tuple[Path, ...]
     """Files of inputs, one for each shape that will be run."""
+
+    @classmethod
+    def of(
+        cls,
+        model: Path,
+        directory: Path,
+        *,
+        threads: int,
+        kind: str = "",
+        samples: Iterable[Feeds] = (),
+    ) -> Job:
+        """A job of a file alone, for a benchmark that runs a recipe in its own process."""
+        directory.mkdir(parents=True, exist_ok=True)
+        calibration = directory / "calibration"
+        for number, feeds in enumerate(samples):
+            write(calibration / f"{number:04}.npz", feeds)
+        return cls("", model, directory, threads, kind, directory, calibration, ())
 
     def samples(self) -> Iterator[Feeds]:
         """The inputs to calibrate on."""

@@ -49,6 +49,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("ORT transformers", "ort_transformers", "onnxruntime", _ORT),
     Peer("ORT dynamic int8", "ort_dynamic", "onnxruntime", _ORT),
     Peer("ORT static int8", "ort_static", "onnxruntime", _ORT),
+    Peer("ORT static int8, Add", "ort_static_add", "onnxruntime", _ORT),
     Peer("onnxscript", "onnxscript_ort", "onnxscript", _ORT),
     Peer("onnxslim", "onnxslim_default", "onnxslim", _ORT),
     Peer("Olive", "olive_fp32", "olive", _ORT),

@@ -8,11 +8,13 @@ while after a call and would take the cores from whoever is timed next.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +23,10 @@ from typing import Any, TextIO
 from benchmarks.sidebyside import job as files
 from benchmarks.sidebyside.job import Feeds, Job, Run
 
-LOOK = 0.005
-"""Seconds between two looks at the time that all threads have spent."""
-QUIET = 0.1
-"""Part of a core that a process may take and still count as asleep."""
+LOOK = 0.002
+"""Seconds between two looks at the threads."""
+LOOKS = 3
+"""So many looks in a row find all of them asleep: some sleep for a moment between two spins."""
 LONGEST = 2.0
 """Seconds after which a process that does not fall asleep answers all the same, and says so."""
 
@@ -37,14 +39,28 @@ def peak_rss() -> int:
     raise OSError("the kernel does not say how much memory a process has held")
 
 
-def settle() -> bool:
+def settle(task: Path = Path("/proc/self/task")) -> bool:
     """Wait until the threads of this process sleep; whether they did in time."""
     end = time.perf_counter() + LONGEST
-    while time.perf_counter() < end:
-        spent, start = time.process_time(), time.perf_counter()
+    quiet = 0
+    while quiet < LOOKS:
+        if time.perf_counter() > end:
+            return False
         time.sleep(LOOK)
-        if time.process_time() - spent < QUIET * (time.perf_counter() - start):
-            return True
+        quiet = 0 if _awake(task) else quiet + 1
+    return True
+
+
+def _awake(task: Path) -> bool:
+    """Whether a thread beside this one runs, or waits for a core to run on."""
+    own = str(threading.get_native_id())
+    for thread in task.iterdir():
+        if thread.name == own:
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+            if state == "R":
+                return True
     return False
 
 
