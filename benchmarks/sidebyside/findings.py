@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -114,7 +113,7 @@ def losses(found: Iterable[Row]) -> dict[str, int]:
 def front(points: Iterable[Form]) -> list[Form]:
     """Those that no other beats in speed and error at once, by falling error (Pareto)."""
     best: list[Form] = []
-    for form in sorted(points, key=lambda form: (max(form.error, 0.0), -form.speed)):
-        if math.isfinite(form.error) and (not best or form.speed > best[-1].speed):
+    for form in sorted(points, key=lambda form: (form.error, -form.speed)):
+        if not best or form.speed > best[-1].speed:
             best.append(form)
     return best[::-1]

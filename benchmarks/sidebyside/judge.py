@@ -13,15 +13,15 @@ from benchmarks.sidebyside import job as files
 Outputs = Sequence[np.ndarray]
 
 
-class OtherShape(Exception):
-    """An output has another shape, or there are more or fewer of them."""
+class WrongOutputs(Exception):
+    """Outputs that no figure can be told of."""
 
 
 def error(computed: Iterable[Outputs], reference: Iterable[Outputs]) -> float:
     """Root of Σ(a-b)² / Σb², over all elements of all samples; the worst output's.
 
     Raises:
-        OtherShape: The outputs cannot be compared.
+        WrongOutputs: They cannot be compared, or hold what is no number.
     """
     sums: dict[int, tuple[float, float]] = {}
     for found, expected in zip(computed, reference, strict=True):
@@ -30,8 +30,15 @@ def error(computed: Iterable[Outputs], reference: Iterable[Outputs]) -> float:
             exact, wrong = b.astype(np.float64), a.astype(np.float64) - b.astype(np.float64)
             before = sums.get(index, (0.0, 0.0))
             sums[index] = before[0] + _square(wrong), before[1] + _square(exact)
-    ratios = [math.sqrt(wrong / exact) if exact else math.inf for wrong, exact in sums.values()]
-    return max(math.inf if math.isnan(ratio) else ratio for ratio in ratios)
+    return max(_ratio(wrong, exact) for wrong, exact in sums.values())
+
+
+def _ratio(wrong: float, exact: float) -> float:
+    if not math.isfinite(wrong):
+        raise WrongOutputs("an output holds what is no number")
+    if wrong and not exact:
+        raise WrongOutputs("an output is not zero where the reference is")
+    return math.sqrt(wrong / exact) if wrong else 0.0
 
 
 def _square(array: np.ndarray) -> float:
@@ -42,11 +49,11 @@ def check(computed: Outputs, reference: Outputs) -> None:
     """Refuse outputs that cannot be compared.
 
     Raises:
-        OtherShape: They are of other shapes.
+        WrongOutputs: They are of other shapes, or there are more or fewer of them.
     """
     found, expected = [a.shape for a in computed], [b.shape for b in reference]
     if found != expected:
-        raise OtherShape(f"outputs have the shapes {found}, not {expected}")
+        raise WrongOutputs(f"outputs have the shapes {found}, not {expected}")
 
 
 def top1(computed: Iterable[Outputs], reference: Iterable[Outputs]) -> float:

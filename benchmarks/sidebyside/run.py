@@ -116,7 +116,7 @@ class Race:
                 self._shapes(client, peer)
                 if peer != AGAIN:
                     self._judge(client, peer)
-            except (PeerFailed, judge.OtherShape) as error:
+            except (PeerFailed, judge.WrongOutputs) as error:
                 client.close()
                 if peer in (BASELINE, AGAIN):
                     raise

@@ -24,14 +24,22 @@ def test_the_worst_output_counts() -> None:
     assert judge.error([_sample(1.5) + _sample(100.0)], reference) == pytest.approx(0.5)
 
 
-def test_what_is_no_number_is_an_infinite_error() -> None:
-    assert judge.error([_sample(math.nan)], [_sample(1.0)]) == math.inf
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_has_no_error(value: float) -> None:
+    with pytest.raises(judge.WrongOutputs, match="no number"):
+        judge.error([_sample(value)], [_sample(1.0)])
+
+
+def test_zeros_that_are_kept_are_right() -> None:
+    assert judge.error([_sample(0.0)], [_sample(0.0)]) == 0.0
+    with pytest.raises(judge.WrongOutputs, match="not zero"):
+        judge.error([_sample(0.1)], [_sample(0.0)])
 
 
 def test_other_shapes_are_refused() -> None:
-    with pytest.raises(judge.OtherShape, match=r"\[\(1, 2\)\], not \[\(1, 1\)\]"):
+    with pytest.raises(judge.WrongOutputs, match=r"\[\(1, 2\)\], not \[\(1, 1\)\]"):
         judge.error([_sample(1.0, 2.0)], [_sample(1.0)])
-    with pytest.raises(judge.OtherShape):
+    with pytest.raises(judge.WrongOutputs):
         judge.check(_sample(1.0) + _sample(1.0), _sample(1.0))
 
 
