@@ -37,8 +37,8 @@ def test_short_calls_come_in_bursts_and_long_ones_alone(
 
 def test_every_pass_has_all_workers_in_another_order() -> None:
     clock = Clock()
-    timers = {name: clock.timer(name, 0.3) for name in "abcd"}
-    samples, raised = passes(timers, 12.0, clock=clock)
+    timers = {name: clock.timer(name, 0.5) for name in "abcd"}
+    samples, raised = passes(timers, 20.0, clock=clock)
     assert not raised
     assert {len(series) for series in samples.values()} == {10}
     rounds = [tuple(clock.calls[at : at + 4]) for at in range(4, 44, 4)]
