@@ -35,7 +35,7 @@ from infopt.evidence.equivalence import Sample
 from infopt.evidence.metrics import difference
 from infopt.evidence.repeats import repeat
 from infopt.measure.statistics import ratio_of_medians
-from infopt.measure.timing import Measurement, interleave
+from infopt.measure.timing import Measurement, interleave, until_precise
 from infopt.verification import BUDGETS
 
 Row = dict[str, Any]
@@ -64,7 +64,9 @@ def measure(
             calls[_key(row)] = _finished(call, cell.device)
         click.echo(f"  {_key(row)}: {row.get('reason') or _quality(row)}")
     if calls:
-        timed = interleave(calls, seconds=seconds, precision=0.01, sleep=cell.device.rest)
+        timed = interleave(
+            calls, seconds=seconds, enough=until_precise(0.01), sleep=cell.device.rest
+        )
         for row, form in zip(rows, wanted, strict=True):
             if _key(row) in calls:
                 row |= _times(row, timed) | _share(form, row, done, found, timed)

@@ -12,7 +12,7 @@ from typing import Any
 import infopt
 from benchmarks.gpu_limits import Device
 from benchmarks.gpu_models import Subject
-from benchmarks.peers import quiet
+from benchmarks.sessions import quiet
 from infopt.backends import backend_for
 from infopt.backends.base import RunOptions
 from infopt.errors import UnavailableError

@@ -73,7 +73,7 @@ def _first_of(model: Any, names: list[str]) -> Any:
 def _export(module: Any, feeds: Feeds, path: Path) -> None:
     import torch
 
-    from benchmarks.peers import quiet
+    from benchmarks.sessions import quiet
 
     batch = torch.export.Dim("batch", max=64)
     with quiet():

@@ -112,9 +112,9 @@ def encoder(layers: int, cache: Path = CACHE) -> Path:
             num_attention_heads=3,
             num_hidden_layers=layers,
         )
-        _export_bert(BertModel(config), path)
+        _export_bert(_encoder(BertModel(config)), path)
 
-    return _once(cache / f"encoder-{layers}.onnx", build)
+    return once(cache / f"encoder-{layers}.onnx", build)
 
 
 def minilm_exported(cache: Path = CACHE) -> Path:

@@ -95,7 +95,14 @@ class Row:
 
 
 def measure(
-    subject: Subject, size: int, batch: int, cache: Path, *, threads: int, seconds: float, sessions: int
+    subject: Subject,
+    size: int,
+    batch: int,
+    cache: Path,
+    *,
+    threads: int,
+    seconds: float,
+    sessions: int,
 ) -> Row:
     """Time infopt beside every peer."""
     original = subject.file(cache)

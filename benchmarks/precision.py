@@ -219,9 +219,7 @@ def measure(
         target = directory / "model.onnx"
         if not target.exists():
             shown = [{n: s[n] for n in wanted} for s in samples]
-            job = Job.of(
-                original, directory, threads=threads, kind=subject.kind, samples=shown
-            )
+            job = Job.of(original, directory, threads=threads, kind=subject.kind, samples=shown)
             with quiet():
                 recipe(job)
         forms[name] = functools.partial(fp32, target)

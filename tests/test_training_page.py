@@ -60,7 +60,7 @@ def infopt(words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_script_is_the_example() -> None:
-    assert LIGHTNING == (ROOT / "examples/train_digits.py").read_text(encoding="utf-8")
+    assert (ROOT / "examples/train_digits.py").read_text(encoding="utf-8") == LIGHTNING
 
 
 @pytest.mark.slow

@@ -75,7 +75,8 @@ class Server:
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """One request → what it asks for, or what went wrong."""
         try:
-            return getattr(self, f"_{request['do']}")(request) | {"quiet": settle()}
+            done: dict[str, Any] = getattr(self, f"_{request['do']}")(request)
+            return done | {"quiet": settle()}
         except Exception as error:  # a peer's error is a result
             return {"error": describe(error)}
 

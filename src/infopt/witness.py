@@ -176,8 +176,8 @@ def find_samples(
     found: list[Sample] = []
     notes: tuple[str, ...] = ()
     for number, bounds in enumerate(several or [bound]):
-        more, said = _synthetic(model, run, bounds, seed + 10 * number)
-        found, notes = [*found, *more], (*notes, *said)
+        synthetic, said = _synthetic(model, run, bounds, seed + 10 * number)
+        found, notes = [*found, *synthetic], (*notes, *said)
     samples = found if bound or several else [*examples, *found]
     if not samples:
         related = _RELATED if len(shapes_.dynamic(required_inputs(model))) > 1 else ""

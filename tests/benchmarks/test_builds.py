@@ -14,6 +14,7 @@ import pytest
 from benchmarks import builds
 from benchmarks.builds_subjects import Subject, subjects
 from benchmarks.models import Feeds
+from benchmarks.report import Page
 from infopt.backends import backend_for
 from infopt.target import parse_target
 
@@ -59,7 +60,7 @@ def _subject(text: str, file: Path, *shape: int) -> Subject:
     return Subject("Small", lambda _: file, ranges, samples, samples, transformer=True)
 
 
-def _cells(found: builds.Page) -> list[dict[str, str]]:
+def _cells(found: Page) -> list[dict[str, str]]:
     _, header, lines = found.tables[0]
     return [dict(zip(header, line, strict=True)) for line in lines]
 

@@ -32,7 +32,6 @@ _RANGES = {
 
 def register() -> None:
     """Make ``quantized_decomposed`` known to torch, which knows it only where it is used."""
-    import torch.ao.quantization.fx._decomposed
 
 
 def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from infopt.errors import UnavailableError, UsageError
 from infopt.integrations import keeping

@@ -75,7 +75,7 @@ COMMON = ["x[2]=8", "n=1..64@4"]
 
 def test_profiles_say_what_differs() -> None:
     found = find_profiles(INPUTS, [["n=1", "s=1..512@128"], ["m=8..32x128"], ["s=16"]], COMMON)
-    width = {("x", 2): Extent(8, 8, 8)}
+    width: dict[str | tuple[str, int], Extent] = {("x", 2): Extent(8, 8, 8)}
     assert found == [
         {"n": Extent(1, 1, 1), "s": Extent(1, 512, 128), **width},
         # The usual size for all is none of this one's.
