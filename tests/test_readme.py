@@ -70,7 +70,7 @@ def test_the_commands(workplace: Path) -> None:
 def test_the_python_code(workplace: Path) -> None:
     pytest.importorskip("torch")
     blocks = _blocks("python")
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         subprocess.run([sys.executable, "-c", block], check=True)
 

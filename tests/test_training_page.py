@@ -202,7 +202,7 @@ def test_models_that_are_trained_for_integers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    trained = quantized.prepared(quantized.network())
+    trained = quantized.prepared(quantized.network(normalized=False))
     quantized.train(trained, epochs=1)
     with quantized.quiet():
         exec(INTEGERS, {"trained": trained, "optimize_in_training": optimize_in_training})

@@ -197,7 +197,7 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
 
 _HINTS: tuple[tuple[str, str], ...] = (
     (
-        r"fake_quantize\.py|fused_moving_avg_obs",
+        r"fused_moving_avg_obs",
         "its observers are still there; convert it first, as convert_pt2e of torchao does",
     ),
     (

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.errors import DataError, ImportFailed, SourceError, UsageError
-from infopt.importers import dimensions, structure
+from infopt.importers import dimensions, structure, torch_quantized
 from infopt.importers.base import ExampleInputs, Imported, ImportOptions
 from infopt.importers.sniff import Kind
 from infopt.importers.torch_export import (
@@ -95,6 +95,7 @@ def _import_module(source: torch.nn.Module, options: ImportOptions) -> Imported:
     name = type(source).__name__
     if isinstance(source, torch.jit.ScriptModule):
         raise ImportFailed(f"{name} is TorchScript, which cannot be exported; give the nn.Module")
+    torch_quantized.refuse_observers(source)
     if options.example_inputs is None:
         raise UsageError(
             f"to export {name}, infopt must call it: "

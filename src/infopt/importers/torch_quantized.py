@@ -34,6 +34,20 @@ def register() -> None:
     """Make ``quantized_decomposed`` known to torch, which knows it only where it is used."""
 
 
+def refuse_observers(module: torch.nn.Module) -> None:
+    """Check that ``module`` has been converted, if it was trained to be quantized.
+
+    Raises:
+        ImportFailed: It has modules that still watch values, and decide by a flag what to do.
+    """
+    for name, one in module.named_modules():
+        if hasattr(one, "fake_quant_enabled") and hasattr(one, "observer_enabled"):
+            raise ImportFailed(
+                f"{type(module).__name__} still observes what it rounds ({name}), and cannot be "
+                "exported so; convert it first, as convert_pt2e of torchao does"
+            )
+
+
 def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
     """Operators of torch → functions that write them in ONNX, for ``torch.onnx.export``."""
     import torch
