@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import builds, gpu_page, kernels, observers, peers, weights
+from benchmarks import builds, gpu_page, kernels, observers, peers, precision, weights
 from benchmarks.report import Page
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
@@ -21,6 +21,7 @@ PAGES = {
     "kernels": kernels.page,
     "observers": observers.page,
     "peers": peers.page,
+    "precision": precision.page,
     "weights": weights.page,
 }
 

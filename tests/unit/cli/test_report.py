@@ -129,7 +129,9 @@ def test_what_was_asked_for_and_what_came() -> None:
     lines = _outcome(integer=71, floating=["a", "b"])
     assert "  71 of 73 quantized products run on integers" in lines
     assert "  not so: a, b" in lines
-    assert "  1 of 1 quantized product run on 8-bit floats" in _outcome(integer=1, on="8-bit floats")
+    assert "  1 of 1 quantized product run on 8-bit floats" in _outcome(
+        integer=1, on="8-bit floats"
+    )
     assert "  2 of 2 products run on bfloat16" in _outcome(integer=2, on="bfloat16")
 
 
