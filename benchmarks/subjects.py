@@ -250,7 +250,7 @@ SUBJECTS: tuple[Subject, ...] = (
         "LLaMA, 4 layers",
         "LlamaModel",
         _text,
-        (256, 512),
+        (256, 64),
         "tokens",
         "gpt2",
         _LLAMA,

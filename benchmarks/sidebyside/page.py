@@ -148,8 +148,8 @@ def _recipes(names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
 
 def _versions(names: Sequence[str]) -> dict[str, str]:
     """Of what the peers' environments are for."""
-    words = "onnxruntime onnxscript onnxslim olive-ai optimum-onnx openvino nncf torch torchao"
-    wanted = (*words.split(), "transformers")
+    wanted = ("onnxruntime", "onnxscript", "onnxslim", "olive-ai", "optimum-onnx", "openvino")
+    wanted += ("nncf", "torch", "torchao", "transformers")
     found: dict[str, str] = {}
     for environment in sorted({p.environment for p in PEERS if p.name in names} - {""}):
         pinned = pins(environment)

@@ -15,7 +15,7 @@ from benchmarks.sidebyside import judge
 from benchmarks.sidebyside.client import Client, PeerFailed
 from benchmarks.sidebyside.peers import BASELINE, REFERENCE, Peer
 from benchmarks.sidebyside.schedule import Budget, Series, Timer, passes
-from benchmarks.sidebyside.workplace import Made, Workplace
+from benchmarks.sidebyside.workplace import Cell, Made, Workplace
 from infopt.measure.statistics import summarize
 
 AGAIN = dataclasses.replace(BASELINE, name="ORT default, again")
@@ -119,7 +119,7 @@ class Race:
             except (PeerFailed, judge.WrongOutputs) as error:
                 client.close()
                 if peer in (BASELINE, AGAIN):
-                    raise
+                    raise PeerFailed(f"no baseline: {error}") from error
                 self.outcomes[peer.name].failed[""] = str(error)
                 self.say(f"  {peer.name}: {error}")
             else:

@@ -47,7 +47,8 @@ def passes(
     """Time all workers in one run.
 
     Args:
-        timers: By name. One that raises is left out from there on.
+        timers: By name, of workers that have run these inputs before. One that raises is left out
+            from there on.
         seconds: For all passes; :data:`LEAST_PASSES` are made in any case.
         seed: Of the order.
         clock: Returns seconds; a test passes its own.
@@ -67,7 +68,7 @@ def passes(
             return None
 
     for name in timers:
-        found = attempt(name, 1, 1)
+        found = attempt(name, 0, 1)
         bursts |= {} if found is None else {name: Burst.for_call(found)}
     samples: dict[str, list[float]] = {name: [] for name in bursts}
     order = random.Random(seed)

@@ -2,8 +2,8 @@
 
 Without ``serve`` it optimizes and prints how long that took. With it, it loads what was optimized
 and answers requests, a line of JSON each, until its input ends. Between two of them it is blocked
-on the pipe; and it answers only once its threads sleep, which in some runtimes go on spinning for a
-while after a call and would take the cores from whoever is timed next.
+on the pipe; and when it was timed it answers only once its threads sleep, which in some runtimes go
+on spinning for a while after a call and would take the cores from whoever is timed next.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Server:
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """One request → what it asks for, or what went wrong."""
         try:
-            done: dict[str, Any] = getattr(self, f"_{request['do']}")(request)
-            return done | {"quiet": settle()}
+            answer: dict[str, Any] = getattr(self, f"_{request['do']}")(request)
+            return answer
         except Exception as error:  # a peer's error is a result
             return {"error": describe(error)}
 
@@ -108,7 +108,7 @@ class Server:
             self._loaded(self.feeds)
         seconds = (time.perf_counter() - start) / request["count"]
         gc.enable()
-        return {"seconds": seconds, "peak_rss": peak_rss()}
+        return {"seconds": seconds, "peak_rss": peak_rss(), "quiet": settle()}
 
     @property
     def _loaded(self) -> Run:

@@ -56,9 +56,7 @@ def test_a_job_comes_back_as_it_was_written(job: Job, tmp_path: Path) -> None:
 
 
 def test_arrays_keep_their_order_and_no_objects_are_read(tmp_path: Path) -> None:
-    file = files.write(
-        tmp_path / "a" / "b.npz", {"z": np.arange(3), "a": np.float32(1) * np.ones(2)}
-    )
+    file = files.write(tmp_path / "a" / "b.npz", {"z": np.arange(3), "a": np.float32(1) * np.ones(2)})
     assert list(files.read(file)) == ["z", "a"]
     with (tmp_path / "evil.npz").open("wb") as stream:
         np.savez(stream, x=np.array([{}], dtype=object))
@@ -113,14 +111,18 @@ def test_a_recipe_whose_library_is_missing_says_so(job: Job, tmp_path: Path) -> 
 
 
 def test_optimizing_prints_seconds_and_bytes_alone(job: Job) -> None:
-    run = subprocess.run(_command("ort", job), capture_output=True, text=True, check=True, cwd=ROOT)
+    run = subprocess.run(
+        _command("ort", job), capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert set(said := json.loads(run.stdout)) == {"seconds", "bytes"}
     assert said["bytes"] == job.model.stat().st_size
 
 
 def test_a_model_that_cannot_be_read_is_an_answer(job: Job) -> None:
     job.model.unlink()
-    run = subprocess.run(_command("ort", job), capture_output=True, text=True, check=True, cwd=ROOT)
+    run = subprocess.run(
+        _command("ort", job), capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert json.loads(run.stdout)["error"].startswith("FileNotFoundError: ")
 
 
