@@ -1,7 +1,7 @@
 """The models that infopt is compared with its peers on: file, module, inputs, data to calibrate on.
 
-Like those of ``benchmarks.models``, which they extend by large ones with random weights, they import
-nothing heavy before they are asked for: a peer's environment may lack most of it.
+Like those of ``benchmarks.models``, which they extend by large ones with random weights, they
+import nothing heavy before they are asked for: a peer's environment may lack most of it.
 """
 
 from __future__ import annotations

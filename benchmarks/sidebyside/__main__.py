@@ -59,7 +59,9 @@ def _say(text: str) -> None:
 @click.option("--peers", multiple=True, help="Peers whose name contains this; by default all.")
 @click.option("--batches", multiple=True, type=int, help="By default 1 and 8.")
 @click.option("--sizes", type=int, help="How many sizes of a model; by default 2.")
-@click.option("--minutes", type=float, help=f"After these nothing is begun; by default {MINUTES:g}.")
+@click.option(
+    "--minutes", type=float, help=f"After these nothing is begun; by default {MINUTES:g}."
+)
 @click.option("--seconds", type=float, help=f"At most, to time a cell; by default {SECONDS:g}.")
 @click.option("--patience", default=240.0, show_default=True, help="Seconds for one thing asked.")
 @click.option("--threads", default=None, type=int, help="By default every core.")

@@ -79,4 +79,4 @@ def pins(name: str) -> dict[str, str]:
     """Versions by package."""
     lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
     pairs = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    return {package: version for package, version in pairs}
+    return dict(pairs)

@@ -25,10 +25,10 @@ blocked on a pipe; it gives way when its threads have fallen asleep. *Speed* is 
 how far from one a second process of {PEERS[0].name} came out. *Error* is √(Σ(a-b)² / Σb²) of the
 worst output on inputs that nothing was calibrated on, against the original in ONNX Runtime
 with its optimizations off. *Kept* is the share of the pictures whose class is the same (top-1),
-or the cosine of sentence embeddings (embedding). *Optimize* is the time of one process, imports apart,
-*memory* the largest resident set of the process that optimizes and of the one that runs, *size* what
-has to be kept to run. Quantizers calibrate on the same samples. BERT, ViT, Whisper, LLaMA and ResNet
-have random weights, the others trained ones.
+or the cosine of sentence embeddings (embedding). *Optimize* is the time of one process, imports
+apart, *memory* the largest resident set of the process that optimizes and of the one that runs,
+*size* what has to be kept to run. Quantizers calibrate on the same samples. BERT, ViT, Whisper,
+LLaMA and ResNet have random weights, the others trained ones.
 
 infopt is set beside a peer with its fastest form that errs no more than the peer; errors up to
 {EXACT:g} count as equal. From {TIE} on it is not behind."""
@@ -63,7 +63,8 @@ def verdict(found: Sequence[Row]) -> str:
     if not lost:
         return f"{text} No peer is ahead of it."
     named = ", ".join(f"{name} ({count})" for name, count in lost.items())
-    return f"{text} It is behind, by the number of cells where that peer is the farthest ahead: {named}."
+    cells = "by the number of cells where that peer is the farthest ahead"
+    return f"{text} It is behind, {cells}: {named}."
 
 
 def _plots(results: Mapping[str, Any]) -> list[str]:

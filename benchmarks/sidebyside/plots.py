@@ -18,7 +18,11 @@ COLUMNS = 2
 LEAST_ERROR = 1e-8
 """Where exact results stand on the logarithmic axis."""
 OURS = "#c2185b"
-STYLES = {"ONNX Runtime": ("o", "#1f77b4"), "OpenVINO": ("s", "#2ca02c"), "PyTorch": ("^", "#ff7f0e")}
+STYLES = {
+    "ONNX Runtime": ("o", "#1f77b4"),
+    "OpenVINO": ("s", "#2ca02c"),
+    "PyTorch": ("^", "#ff7f0e"),
+}
 
 
 def panels(results: Mapping[str, Any], batch: int) -> list[tuple[str, list[Form]]]:

@@ -15,7 +15,7 @@ from benchmarks.sidebyside import judge
 from benchmarks.sidebyside.client import Client, PeerFailed
 from benchmarks.sidebyside.peers import BASELINE, REFERENCE, Peer
 from benchmarks.sidebyside.schedule import Budget, Series, Timer, passes
-from benchmarks.sidebyside.workplace import Cell, Made, Workplace
+from benchmarks.sidebyside.workplace import Made, Workplace
 from infopt.measure.statistics import summarize
 
 AGAIN = dataclasses.replace(BASELINE, name="ORT default, again")

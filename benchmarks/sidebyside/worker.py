@@ -76,9 +76,9 @@ class Server:
         """One request → what it asks for, or what went wrong."""
         try:
             answer: dict[str, Any] = getattr(self, f"_{request['do']}")(request)
-            return answer
         except Exception as error:  # a peer's error is a result
             return {"error": describe(error)}
+        return answer
 
     def _load(self, request: Mapping[str, Any]) -> dict[str, Any]:
         del request

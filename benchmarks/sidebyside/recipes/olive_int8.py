@@ -1,4 +1,4 @@
-"""``olive optimize --precision int8``: its own configuration, calibrated on our samples on a processor.
+"""``olive optimize --precision int8``: its own configuration, calibrated on our samples.
 
 As it is, the command calibrates on wikitext from the hub, with the CUDA provider. Its ``--dry_run``
 writes the configuration instead, which is run with these two lines changed.

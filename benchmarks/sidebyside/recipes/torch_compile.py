@@ -24,9 +24,7 @@ def load(job: Job) -> Run:
     return compiled(module(job), job)
 
 
-def compile_ahead(
-    model: Any, job: Job, around: Callable[[], Any] = contextlib.nullcontext
-) -> int:
+def compile_ahead(model: Any, job: Job, around: Callable[[], Any] = contextlib.nullcontext) -> int:
     """Compile for the shapes that will be run, into the cache; bytes of weights and code."""
     run = compiled(model, job, around)
     for shape in job.shapes:
@@ -35,9 +33,7 @@ def compile_ahead(
     return weights(model) + code
 
 
-def compiled(
-    model: Any, job: Job, around: Callable[[], Any] = contextlib.nullcontext
-) -> Run:
+def compiled(model: Any, job: Job, around: Callable[[], Any] = contextlib.nullcontext) -> Run:
     """The compiled module as a function, from the cache if it is there."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(job.directory.resolve())
     return runner(torch.compile(model), job, around)

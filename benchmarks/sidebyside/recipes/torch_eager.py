@@ -43,9 +43,7 @@ def _bytes(tensor: Any) -> int:
     return int(tensor.numel() * tensor.element_size())
 
 
-def runner(
-    model: Any, job: Job, around: Callable[[], Any] = contextlib.nullcontext
-) -> Run:
+def runner(model: Any, job: Job, around: Callable[[], Any] = contextlib.nullcontext) -> Run:
     """A function of inputs by name, run under ``around()``."""
     torch.set_num_threads(job.threads)
 

@@ -18,7 +18,15 @@ def test_everything_is_pinned(file: Path) -> None:
 
 def test_every_environment_has_its_pins() -> None:
     names = {peer.environment for peer in PEERS} - {""}
-    assert names == {"onnxruntime", "onnxscript", "onnxslim", "olive", "optimum", "openvino", "torch"}
+    assert names == {
+        "onnxruntime",
+        "onnxscript",
+        "onnxslim",
+        "olive",
+        "optimum",
+        "openvino",
+        "torch",
+    }
     for name in names:
         assert pins(name)["numpy"]
 

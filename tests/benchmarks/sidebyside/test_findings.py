@@ -11,7 +11,11 @@ def _form(speed: float, error: float, name: str = "onnxslim") -> Form:
 
 
 def test_a_peer_is_set_beside_the_fastest_form_that_errs_no_more() -> None:
-    ours = [_form(1.2, 1e-6, "infopt"), _form(2.0, 0.05, "infopt int8"), _form(3.0, 0.2, "infopt int8-dynamic")]
+    ours = [
+        _form(1.2, 1e-6, "infopt"),
+        _form(2.0, 0.05, "infopt int8"),
+        _form(3.0, 0.2, "infopt int8-dynamic"),
+    ]
     assert findings.duel(_form(1.0, 1e-6), ours).ours == ours[0]
     assert findings.duel(_form(1.0, 0.05), ours).ours == ours[1]
     assert findings.duel(_form(1.0, 0.3), ours).ours == ours[2]
@@ -79,5 +83,5 @@ def test_every_peer_has_a_recipe_that_names_the_page_it_follows(one: object) -> 
 
 
 def test_the_baseline_is_onnxruntime_as_it_is() -> None:
-    assert BASELINE == PEERS[0]
+    assert PEERS[0] == BASELINE
     assert len({p.name for p in PEERS}) == len({p.recipe for p in PEERS}) == len(PEERS)

@@ -9,7 +9,10 @@ def test_a_panel_is_a_model_at_its_first_size() -> None:
     )
     ((title, points),) = panels(found, 1)
     assert title == "MiniLM, 64 tokens × 1"
-    assert [(form.peer.name, form.speed) for form in points] == [("ORT default", 1.0), ("infopt", 1.5)]
+    assert [(form.peer.name, form.speed) for form in points] == [
+        ("ORT default", 1.0),
+        ("infopt", 1.5),
+    ]
     ((_, points),) = panels(found, 8)
     assert [form.peer.name for form in points] == ["ORT default"]
     assert panels(found, 32) == []

@@ -56,7 +56,9 @@ def test_a_job_comes_back_as_it_was_written(job: Job, tmp_path: Path) -> None:
 
 
 def test_arrays_keep_their_order_and_no_objects_are_read(tmp_path: Path) -> None:
-    file = files.write(tmp_path / "a" / "b.npz", {"z": np.arange(3), "a": np.float32(1) * np.ones(2)})
+    file = files.write(
+        tmp_path / "a" / "b.npz", {"z": np.arange(3), "a": np.float32(1) * np.ones(2)}
+    )
     assert list(files.read(file)) == ["z", "a"]
     with (tmp_path / "evil.npz").open("wb") as stream:
         np.savez(stream, x=np.array([{}], dtype=object))
@@ -86,7 +88,8 @@ def test_a_worker_that_waits_takes_no_time(client: Client, tmp_path: Path) -> No
     before = sum(process.cpu_times()[:2])
     assert process.cpu_percent(interval=0.5) < 20
     assert sum(process.cpu_times()[:2]) - before < 0.1
-    assert {thread.name for thread in [process]} and process.status() == psutil.STATUS_SLEEPING
+    assert {thread.name for thread in [process]}
+    assert process.status() == psutil.STATUS_SLEEPING
 
 
 def test_what_goes_wrong_is_an_answer_and_the_worker_goes_on(
@@ -105,24 +108,20 @@ def test_what_goes_wrong_is_an_answer_and_the_worker_goes_on(
 def test_a_recipe_whose_library_is_missing_says_so(job: Job, tmp_path: Path) -> None:
     with (
         _client([*_command("no_such_recipe", job), "serve"], tmp_path) as client,
-        pytest.raises(PeerFailed, match="ModuleNotFoundError: .*no_such_recipe"),
+        pytest.raises(PeerFailed, match=r"ModuleNotFoundError: .*no_such_recipe"),
     ):
         client.ask("load", timeout=60)
 
 
 def test_optimizing_prints_seconds_and_bytes_alone(job: Job) -> None:
-    run = subprocess.run(
-        _command("ort", job), capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    run = subprocess.run(_command("ort", job), capture_output=True, text=True, check=True, cwd=ROOT)
     assert set(said := json.loads(run.stdout)) == {"seconds", "bytes"}
     assert said["bytes"] == job.model.stat().st_size
 
 
 def test_a_model_that_cannot_be_read_is_an_answer(job: Job) -> None:
     job.model.unlink()
-    run = subprocess.run(
-        _command("ort", job), capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    run = subprocess.run(_command("ort", job), capture_output=True, text=True, check=True, cwd=ROOT)
     assert json.loads(run.stdout)["error"].startswith("FileNotFoundError: ")
 
 
