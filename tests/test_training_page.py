@@ -35,6 +35,7 @@ QUICK = {
 }
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(ROOT / "src"),
+    "OMP_NUM_THREADS": "1",  # threads of torch spin where they wait for each other
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
 }
 
