@@ -125,7 +125,7 @@ def test_engines_of_tensorrt_are_built_for_one_batch(
         with pytest.raises(UnavailableError, match="only a GPU opens it"):
             gpu_forms._fixed_engine(cell, target="tensorrt-rtx:sm89", precision=precision)
         manifest = json.loads((opened[-1] / "manifest.json").read_text())
-        profile = manifest["build"]["profile"]["x"]
+        profile = manifest["build"]["profiles"][0]["x"]
         assert [profile[end] for end in ("least", "usual", "most")] == [[4, 8, 32]] * 3
     names = {path.name for path in (tmp_path / "gpu" / "engines").iterdir()}
     assert "small-one.tensorrt-rtx-sm89.int8.4" in names
