@@ -93,7 +93,7 @@ class Device:
             "multiprocessors": found.multi_processor_count,
             "l2_bytes": getattr(found, "L2_cache_size", None),
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "cudnn": torch.backends.cudnn.version(),
             **_driver(),
         }
 

@@ -63,8 +63,8 @@ def verdict(found: Sequence[Row]) -> str:
     if not lost:
         return f"{text} No peer is ahead of it."
     named = ", ".join(f"{name} ({count})" for name, count in lost.items())
-    cells = "by the number of cells where that peer is the farthest ahead"
-    return f"{text} It is behind, {cells}: {named}."
+    counted = "by the number of cells where that peer is the farthest ahead"
+    return f"{text} It is behind, {counted}: {named}."
 
 
 def _plots(results: Mapping[str, Any]) -> list[str]:
@@ -149,8 +149,8 @@ def _recipes(names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
 
 def _versions(names: Sequence[str]) -> dict[str, str]:
     """Of what the peers' environments are for."""
-    wanted = ("onnxruntime", "onnxscript", "onnxslim", "olive-ai", "optimum-onnx", "openvino")
-    wanted += ("nncf", "torch", "torchao", "transformers")
+    words = "onnxruntime onnxscript onnxslim olive-ai optimum-onnx openvino nncf torch torchao"
+    wanted = (*words.split(), "transformers")
     found: dict[str, str] = {}
     for environment in sorted({p.environment for p in PEERS if p.name in names} - {""}):
         pinned = pins(environment)
