@@ -155,8 +155,16 @@ def within(row: Mapping[str, Any]) -> bool:
     return error <= budget.tolerance and sqnr >= budget.least_sqnr
 
 
-def page(rows: Sequence[Mapping[str, Any]]) -> Page:
+def missing(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What has no rows yet: names of models and their precisions."""
+    known = {(row["model"], row["precision"]) for row in rows}
+    wanted = ((s.name, precision) for s in subjects() for precision, _ in precisions(s))
+    return [cell for cell in wanted if cell not in known]
+
+
+def page(results: Mapping[str, Any]) -> Page:
     """The results as tables."""
+    rows: Sequence[Mapping[str, Any]] = results["rows"]
     header = ["Model", "Precision", "Weights, MB", "Layers parsed"]
     header += [f"Build {gpu}, s" for gpu in GPUS] + [f"Plan {gpu}, MB" for gpu in GPUS]
     header += ["Error", "SQNR", "Budget", "Within"]
@@ -186,13 +194,17 @@ def page(rows: Sequence[Mapping[str, Any]]) -> Page:
             for row in failed
         ]
         tables.append(("What failed", ["Model", "Precision", "GPU", "Why"], causes))
+    if absent := missing(rows):
+        names = {name: [p for n, p in absent if n == name] for name, _ in absent}
+        lines = [[name, ", ".join(kinds)] for name, kinds in names.items()]
+        tables.append(("Not taken yet", ["Model", "Precisions"], lines))
     return Page(
         name="builds",
         title="Engines of TensorRT for RTX, built without a GPU",
         command="python -m benchmarks.builds",
         method=METHOD,
         tables=tables,
-        results={"rows": rows},
+        results=results,
         extra_versions=versions("tensorrt-rtx-cu13-libs"),
     )
 
@@ -236,8 +248,8 @@ def main(cache: Path, output: Path, precision: tuple[str, ...], only: str) -> No
                 rows.append(row)
                 click.echo(str(row))
         rows.sort(key=lambda r: (order.index(r["model"]), PRECISIONS.index(r["precision"])))
-        page(rows).write(output)
-    page(rows).print()
+        page({"rows": rows}).write(output)
+    page({"rows": rows}).print()
     if not all(map(within, rows)):
         raise SystemExit(1)
 
