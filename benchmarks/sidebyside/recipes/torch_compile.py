@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from benchmarks.sidebyside.job import Job, Run, read
-from benchmarks.sidebyside.recipes.torch_eager import module, runner, weights
+from benchmarks.sidebyside.recipes.torch_eager import module, prepare, runner, weights
+
+__all__ = ["load", "optimize", "prepare"]
 
 
 def optimize(job: Job) -> int:

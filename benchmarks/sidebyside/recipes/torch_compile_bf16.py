@@ -11,7 +11,9 @@ import torch
 
 from benchmarks.sidebyside.job import Job, Run
 from benchmarks.sidebyside.recipes.torch_compile import compile_ahead, compiled
-from benchmarks.sidebyside.recipes.torch_eager import module
+from benchmarks.sidebyside.recipes.torch_eager import module, prepare
+
+__all__ = ["load", "optimize", "prepare"]
 
 
 def _bf16() -> Any:

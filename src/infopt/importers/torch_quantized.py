@@ -10,6 +10,7 @@ of them.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ _RANGES = {
 
 def register() -> None:
     """Make ``quantized_decomposed`` known to torch, which knows it only where it is used."""
+    importlib.import_module("torch.ao.quantization.fx._decomposed")
 
 
 def refuse_observers(module: torch.nn.Module) -> None:
