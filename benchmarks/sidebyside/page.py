@@ -54,6 +54,8 @@ def page(results: Mapping[str, Any]) -> Page:
 def verdict(found: Sequence[Row]) -> str:
     """In a few sentences, who is ahead of whom."""
     ahead, cells = led(found)
+    if not cells:
+        return "Nothing was timed."
     goal = "the goal is" if ahead >= WANTED * cells else "**the goal is missed**:"
     text = (
         f"infopt leads or ties every peer on ONNX Runtime, at equal or lower error, in {ahead} of "

@@ -91,3 +91,8 @@ def test_versions_are_those_of_the_environments(found: dict[str, Any]) -> None:
     versions = page(found).extra_versions
     assert versions["onnxruntime (onnxruntime)"] == "1.31.1"
     assert {"openvino (openvino)", "nncf (openvino)", "olive-ai (olive)"} <= set(versions)
+
+
+def test_without_a_cell_nobody_is_ahead() -> None:
+    none = results({"model": "BERT", "failed": "not taken: the time was spent"})
+    assert "\n\nNothing was timed.\n\n" in page(none).render(_document(none))
