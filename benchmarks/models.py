@@ -85,9 +85,16 @@ def bert_base(cache: Path = CACHE) -> Path:
         from transformers import BertConfig, BertModel
 
         torch.manual_seed(0)
-        _export_bert(BertModel(BertConfig()), path)
+        _export_bert(_encoder(BertModel(BertConfig())), path)
 
-    return _once(cache / "bert-base.onnx", build)
+    return once(cache / "bert-base.onnx", build)
+
+
+def minilm_module() -> Any:
+    """MiniLM as a torch module of ids, mask and types → states and pooled state."""
+    from transformers import AutoModel
+
+    return _encoder(AutoModel.from_pretrained(minilm()))
 
 
 def encoder(layers: int, cache: Path = CACHE) -> Path:
@@ -105,20 +112,18 @@ def encoder(layers: int, cache: Path = CACHE) -> Path:
             num_attention_heads=3,
             num_hidden_layers=layers,
         )
-        _export_bert(BertModel(config), path)
+        _export_bert(_encoder(BertModel(config)), path)
 
-    return _once(cache / f"encoder-{layers}.onnx", build)
+    return once(cache / f"encoder-{layers}.onnx", build)
 
 
 def minilm_exported(cache: Path = CACHE) -> Path:
     """MiniLM as torch exports it: what a user without infopt would run."""
 
     def build(path: Path) -> None:
-        from transformers import AutoModel
+        _export_bert(minilm_module(), path)
 
-        _export_bert(AutoModel.from_pretrained(minilm()), path)
-
-    return _once(cache / "minilm.onnx", build)
+    return once(cache / "minilm.onnx", build)
 
 
 def efficientnet_lite0_exported(cache: Path = CACHE) -> Path:
@@ -130,7 +135,7 @@ def efficientnet_lite0_exported(cache: Path = CACHE) -> Path:
         image = torch.zeros(2, 3, 224, 224)
         _export(efficientnet_lite0(), {"inputs": image}, ["logits"], {"inputs": {0: "n"}}, path)
 
-    return _once(cache / "efficientnet-lite0.onnx", build)
+    return once(cache / "efficientnet-lite0.onnx", build)
 
 
 def smollm2(cache: Path = CACHE) -> Path:
@@ -173,7 +178,7 @@ def smollm2(cache: Path = CACHE) -> Path:
             dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": axes},
         )
 
-    return _once(cache / "smollm2-135m.onnx", build)
+    return once(cache / "smollm2-135m.onnx", build)
 
 
 def synthetic(cache: Path = CACHE, layers: int = 48, width: int = 4096) -> Path:
@@ -224,10 +229,10 @@ def synthetic(cache: Path = CACHE, layers: int = 48, width: int = 4096) -> Path:
         )
         onnx.checker.check_model(str(path))
 
-    return _once(cache / f"{name}.onnx", build)
+    return once(cache / f"{name}.onnx", build)
 
 
-def _once(path: Path, build: Callable[[Path], None]) -> Path:
+def once(path: Path, build: Callable[[Path], None]) -> Path:
     """``path``, built if it is not there; an interrupted build leaves no file of that name."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +247,8 @@ def _once(path: Path, build: Callable[[Path], None]) -> Path:
     return path
 
 
-def _export_bert(model: Any, path: Path) -> None:
+def _encoder(model: Any) -> Any:
+    """A BERT that takes its inputs in this order and returns its two outputs."""
     import torch
 
     class Encoder(torch.nn.Module):
@@ -256,6 +262,12 @@ def _export_bert(model: Any, path: Path) -> None:
             )
             return found.last_hidden_state, found.pooler_output
 
+    return Encoder().eval()
+
+
+def _export_bert(module: Any, path: Path) -> None:
+    import torch
+
     # One tensor for each input: the exporter takes the same tensor for the same input.
     inputs = {
         name: torch.ones(2, 16, dtype=torch.int64)
@@ -263,7 +275,7 @@ def _export_bert(model: Any, path: Path) -> None:
     }
     axes = {0: "batch", 1: "sequence"}
     outputs = ["last_hidden_state", "pooler_output"]
-    _export(Encoder(), inputs, outputs, dict.fromkeys(inputs, axes), path)
+    _export(module, inputs, outputs, dict.fromkeys(inputs, axes), path)
 
 
 def _export(

@@ -18,10 +18,13 @@ import click
 import numpy as np
 
 import infopt
-from benchmarks import data, peers
+from benchmarks import data
 from benchmarks.models import CACHE, ZOO, Feeds, minilm
-from benchmarks.report import DOCS, Page
-from benchmarks.speed import pairs
+from benchmarks.report import DOCS, Page, versions
+from benchmarks.sessions import open_session, quiet
+from benchmarks.sidebyside.job import Job
+from benchmarks.speed import pairs, ratio
+from benchmarks.subjects import SUBJECTS
 from infopt.measure.statistics import Ratio
 
 METHOD = """\
@@ -39,8 +42,8 @@ embeddings; accuracy of a logistic regression on them, trained on other sentence
 ResNet have random weights: they tell the speed, and of accuracy only that nothing broke."""
 
 Run = Callable[[Feeds], list[np.ndarray]]
-Recipe = Callable[[Path, Path, Sequence[Feeds]], None]
-"""Reads a model, writes a quantized one, given inputs to calibrate on."""
+Recipe = Callable[[Job], None]
+"""Of ``benchmarks.sidebyside``: reads a model, writes a quantized one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,45 +64,15 @@ class Subject:
 
 
 def _static(*operators: str) -> Recipe:
-    def make(source: Path, target: Path, samples: Sequence[Feeds]) -> None:
-        from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-        from onnxruntime.quantization.shape_inference import quant_pre_process
+    from benchmarks.sidebyside.recipes import ort_static
 
-        class Reader(CalibrationDataReader):  # type: ignore[misc]
-            def __init__(self) -> None:
-                self.rest = iter(samples)
-
-            def get_next(self) -> Feeds | None:
-                return next(self.rest, None)
-
-        prepared = target.with_suffix(".prepared.onnx")
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(target),
-            Reader(),
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=list(operators) or None,
-        )
-
-    return make
+    return lambda job: ort_static.quantize(job, operators)
 
 
-def _dynamic(kind: str) -> Recipe:
-    def make(source: Path, target: Path, samples: Sequence[Feeds]) -> None:
-        del samples
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-        from onnxruntime.transformers.optimizer import optimize_model
+def _dynamic() -> Recipe:
+    from benchmarks.sidebyside.recipes import ort_dynamic
 
-        prepared = target.with_suffix(".prepared.onnx")
-        optimize_model(str(source), model_type=kind, use_gpu=False).save_model_to_file(
-            str(prepared)
-        )
-        quantize_dynamic(str(prepared), str(target), weight_type=QuantType.QInt8)
-
-    return make
+    return ort_dynamic.optimize
 
 
 def _plain(samples: Sequence[Feeds], computed: Run, expected: Run) -> dict[str, float]:
@@ -185,41 +158,31 @@ def _subjects() -> Iterator[Subject]:
         mini.original,
         lambda batch: mini.feeds(batch, 64, rng),
         _tweets,
-        {"dynamic": _dynamic("bert"), "static, MatMul": _static("MatMul")},
+        {"dynamic": _dynamic(), "static, MatMul": _static("MatMul")},
         (1, 32),
         _sentences,
         dynamic=True,
     )
-    for subject in peers.subjects():
-        if subject.name not in ("BERT-base", "ViT-base", "ResNet-50") or "512" in subject.size:
+    for subject in SUBJECTS:
+        if subject.name not in ("BERT-base", "ViT-base", "ResNet-50"):
             continue
-        samples = [_changed(subject.feeds(2), seed) for seed in range(12)]
-        network = subject.name == "ResNet-50"
+        size = subject.sizes[0]
+        network = not subject.kind
         recipes = {
-            "dynamic": _dynamic(subject.kind),
+            "dynamic": _dynamic(),
             "static, MatMul": _static("MatMul", "Gemm"),
             "static, MatMul and Add": _static("MatMul", "Gemm", "Add"),
         }
         yield Subject(
-            f"{subject.name}, {subject.size}",
+            f"{subject.name}, {subject.size(size)}",
             subject.file,
-            subject.feeds,
-            lambda samples=samples: samples[:8],  # type: ignore[misc]
+            lambda batch, subject=subject, size=size: subject.feeds(batch, size, 0),  # type: ignore[misc]
+            subject.samples,
             {"static": _static()} if network else recipes,
             (1, 8),
-            functools.partial(_plain, samples[8:]),
+            functools.partial(_plain, subject.unseen()),
+            subject.kind,
         )
-
-
-def _changed(feeds: Feeds, seed: int) -> Feeds:
-    """Other inputs of the same shapes."""
-    rng = np.random.default_rng(100 + seed)
-    return {
-        name: rng.normal(0, 1, array.shape).astype(np.float32)
-        if array.dtype == np.float32
-        else (rng.integers(5, 1000, array.shape) if name == "input_ids" else array)
-        for name, array in feeds.items()
-    }
 
 
 def measure(
@@ -252,10 +215,13 @@ def measure(
         infopt.optimize(original, path, precision="int8-dynamic", measure=False, threads=threads)
         forms[_DYNAMIC] = functools.partial(load, path)
     for name, recipe in subject.recipes.items():
-        target = cache / f"{original.stem}.{name.replace(' ', '-').replace(',', '')}.onnx"
+        directory = cache / f"{original.stem}.{name.replace(' ', '-').replace(',', '')}"
+        target = directory / "model.onnx"
         if not target.exists():
-            with peers.quiet():
-                recipe(original, target, [{n: s[n] for n in wanted} for s in samples])
+            shown = [{n: s[n] for n in wanted} for s in samples]
+            job = Job.of(original, directory, threads=threads, kind=subject.kind, samples=shown)
+            with quiet():
+                recipe(job)
         forms[name] = functools.partial(fp32, target)
     exact = fp32()
     rows: dict[str, Any] = {
@@ -267,9 +233,9 @@ def measure(
         for name, make in forms.items():
             if name == "infopt":
                 continue
-            ratio = _beside(make, load, feeds, seconds=seconds, sessions=sessions)
-            rows[name]["speed"][str(batch)] = ratio.as_dict()
-            click.echo(f"{subject.name} × {batch} beside {name}: {ratio.value:.3f}")
+            speed = _beside(make, load, feeds, seconds=seconds, sessions=sessions)
+            rows[name]["speed"][str(batch)] = speed.as_dict()
+            click.echo(f"{subject.name} × {batch} beside {name}: {speed.value:.3f}")
     return {"model": subject.name, "outcome": built.manifest.evidence["outcome"], "forms": rows}
 
 
@@ -282,7 +248,7 @@ def _beside(
         count=sessions,
         seconds=seconds / sessions,
     )
-    return peers.ratio(theirs, mine)
+    return ratio(theirs, mine)
 
 
 def _inputs(file: Path) -> list[str]:
@@ -292,7 +258,7 @@ def _inputs(file: Path) -> list[str]:
 
 
 def _runner(file: Path, threads: int) -> Run:
-    session = peers.open_session(file, threads)
+    session = open_session(file, threads)
     names = [value.name for value in session.get_inputs()]
     return lambda feeds: list(session.run(None, {name: feeds[name] for name in names}))
 
@@ -310,13 +276,13 @@ def page(results: Mapping[str, Any]) -> Page:
             quality = form["quality"] or {}
             cells = [_figure(key, quality[key]) if key in quality else "–" for key in figures]
             for batch in batches:
-                ratio = form["speed"].get(batch)
+                speed = form["speed"].get(batch)
                 cells += (
                     ["1", ""]
-                    if ratio is None
+                    if speed is None
                     else [
-                        f"{ratio['value']:.2f}",
-                        f"{ratio['low']:.2f}-{ratio['high']:.2f}",
+                        f"{speed['value']:.2f}",
+                        f"{speed['low']:.2f}-{speed['high']:.2f}",
                     ]
                 )
             lines.append([f"**{name}**" if name == "infopt" else name, *cells])
@@ -336,7 +302,7 @@ def page(results: Mapping[str, Any]) -> Page:
         method=METHOD,
         tables=tables,
         results=results,
-        extra_versions=peers.versions("scikit-learn"),
+        extra_versions=versions("scikit-learn"),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,11 @@ class Page:
         ]
         lines += ["Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
         lines += [f"`{self.command}` takes the figures again and writes this page.", ""]
+        return "\n".join(lines) + "\n" + self.tables_as_text()
+
+    def tables_as_text(self) -> str:
+        """The tables as a page has them."""
+        lines = []
         for caption, header, rows in self.tables:
             lines += [f"## {caption}", "", *_markdown(header, rows), ""]
         return "\n".join(lines)
@@ -75,3 +82,12 @@ class Page:
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     rule = ["---", *["--:"] * (len(header) - 1)]
     return ["| " + " | ".join(row) + " |" for row in (header, rule, *rows)]
+
+
+def versions(*names: str) -> dict[str, str]:
+    """The versions of those that are installed."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -159,6 +159,11 @@ def relative(series: Series, baseline: Series) -> list[float]:
     ]
 
 
+def ratio(theirs: Series, ours: Series) -> Ratio:
+    """The speed of the second of pairs beside the first."""
+    return ratio_of_medians(relative(theirs, theirs), relative(ours, theirs), noise=0.0)
+
+
 def _largest_error(
     model: ZooModel, original: Path, session: Session
 ) -> tuple[float, tuple[str, ...]]:

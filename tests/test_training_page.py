@@ -61,7 +61,7 @@ def infopt(words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_script_is_the_example() -> None:
-    assert LIGHTNING == (ROOT / "examples/train_digits.py").read_text(encoding="utf-8")
+    assert (ROOT / "examples/train_digits.py").read_text(encoding="utf-8") == LIGHTNING
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_fine_tuning_an_encoder(tmp_path: Path) -> None:
     assert float(right) > 85  # half of them would be a guess
     assert float(error.rstrip(",")) < 1e-4
     shown = TRANSFORMERS.splitlines()[-2:]
-    assert shown[0].endswith('.attach(trainer)')
+    assert shown[0].endswith(".attach(trainer)")
     assert all(line.strip() in script.read_text() for line in shown[1:])
 
     # It tells sentences apart that it has not seen, of any number and length.
@@ -173,7 +173,9 @@ def test_a_text_encoder_in_ci(tmp_path: Path) -> None:
     plain = [" ".join(step.replace("\\\n", " ").split()) for step in steps]
     plain = [text.replace('"$MODEL"', "encoder") for text in plain]
     assert plain[0] == "infopt " + " ".join(shown[0])
-    assert plain[1].replace(' --markdown "$GITHUB_STEP_SUMMARY"', "") == "infopt " + " ".join(shown[1])
+    assert plain[1].replace(' --markdown "$GITHUB_STEP_SUMMARY"', "") == "infopt " + " ".join(
+        shown[1]
+    )
 
     # Somebody changes the precision without a word.
     infopt([*optimize, "--precision", "int8-dynamic", "--no-bench"], tmp_path)

@@ -17,16 +17,20 @@ from infopt.engine import Engine
 from infopt.errors import UsageError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
-from infopt.evidence.equivalence import Equivalence
-from infopt.evidence.extents import extents_of
+from infopt.evidence.equivalence import Budget
+from infopt.evidence.extents import profiles_of
 from infopt.evidence.shapes import Given as Shapes
-from infopt.evidence.shapes import as_shapes
+from infopt.evidence.shapes import Profile, as_shapes
 from infopt.importers import ImportOptions, import_model
+from infopt.ir import queries
 from infopt.measure.timing import Stopwatch
 from infopt.needs import Needing
 from infopt.pipeline import Pipeline, telling
-from infopt.presets import HALVES, INTEGERS, pipeline_for
+from infopt.presets import HALVES, pipeline_for
 from infopt.recorded import OUTSIDE, Recorded, recorded
+from infopt.reports import page
+from infopt.reports.inside import look_inside
+from infopt.reports.pages import benchmark_page, engine_page
 from infopt.signatures import KeyFile
 from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
@@ -35,10 +39,10 @@ from infopt.tuning.metric import MetricSource
 from infopt.tuning.search import keep_worst
 from infopt.verification import (
     NOT_MEASURED,
-    NOTHING_QUANTIZED,
     be_strict,
     budget,
     examine,
+    judged,
     race,
     time_beside,
 )
@@ -54,6 +58,7 @@ def optimize(
     pipeline: str | Pipeline | None = None,
     scheme: str | Mapping[str, object] | None = None,
     shapes: Shapes = (),
+    profiles: Sequence[Profile] = (),
     data: DataSource | None = None,
     verify: bool = True,
     measure: bool | None = None,
@@ -74,6 +79,7 @@ def optimize(
     dynamic_shapes: Mapping[str, Mapping[int, str]] | None = None,
     task: str | None = None,
     trust_remote_code: bool = False,
+    report: str | os.PathLike[str] | None = None,
     on_event: Listener = ignore,
 ) -> Engine:
     """Compile a model into an engine directory, and show that it computes the same.
@@ -92,6 +98,8 @@ def optimize(
             quantizing passes, ``"block=128,algorithm=awq"`` or ``{"block": 128}``.
         shapes: Sizes, or ranges of sizes, at which to compare and measure. For TensorRT an engine
             is built for these sizes only.
+        profiles: For TensorRT: several such sets of sizes, for each of which the engine has
+            kernels of its own; it runs at no others. What one says nothing of is as in ``shapes``.
         data: Real inputs to calibrate, compare and measure on: an ``.npz`` file, a folder of
             them, ``module:function``, or an iterable of dictionaries. Without it, inputs to
             compare and measure on are synthetic, and a precision that calibrates is refused.
@@ -122,6 +130,7 @@ def optimize(
         dynamic_shapes: For a torch module: input name → {axis: name of the dimension}.
         task: For Hugging Face: what the model does; by default read from its configuration.
         trust_remote_code: Whether code in a Hugging Face directory may be run.
+        report: An HTML file to write, with all that was found, layer by layer and node by node.
         on_event: Told of every step.
 
     Returns:
@@ -154,6 +163,10 @@ def optimize(
     data = list(data) if isinstance(data, Iterator) else data  # it is read more than once
     options = RunOptions(threads=threads, provider_options=dict(provider_options or {}))
     backend.require(options)
+    if profiles and not backend.bounded:
+        raise UsageError(f"profiles are for TensorRT; an engine for {aim.name} runs at any sizes")
+    if report is not None:
+        page.check(Path(report))
     wishes = ImportOptions(example_inputs, dynamic_shapes, task, trust_remote_code)
     destination = record.destination(output, source, ".engine")
 
@@ -163,15 +176,21 @@ def optimize(
         with watch:
             imported = import_model(source, wishes)
         model = imported.model
-        extents = extents_of(model, shapes, data) if backend.bounded else {}
+        extents = profiles_of(model, shapes, profiles, data) if backend.bounded else ()
         origin = record.origin(imported)
-        size_before = record.sizes(model)
+        size_before, operators_before = record.sizes(model), queries.count_operators(model)
 
         witness = None
         if verify:
             on_event(Event("verify", "the original"))
             witness = call_witness(
-                imported, backend, rooms.scratch, shapes=sizes, data=data, seed=seed
+                imported,
+                backend,
+                rooms.scratch,
+                shapes=sizes,
+                data=data,
+                seed=seed,
+                profiles=extents if profiles else (),
             )
 
         if observe is None and passes.calibrates():
@@ -244,12 +263,15 @@ def optimize(
             evidence["calibration"] = observe.evidence()
         outcome = backend.outcome(rooms.payload)
         if outcome is not None:
-            evidence["outcome"] = outcome.as_dict()
-            if precision in INTEGERS and not (outcome.integer or outcome.floating):
-                evidence["outcome"]["notes"] = [NOTHING_QUANTIZED]
+            evidence["outcome"] = judged(outcome, precision)
+        elif built:
+            evidence["outcome"] = f"{NOT_MEASURED}: only on a GPU a plan shows its layers"
         if strict:
             be_strict(evidence)
 
+        inside = None
+        if report is not None:
+            inside = look_inside(model, witness, backend, rooms.payload, options, allowed, on_event)
         on_event(Event("write", str(destination)))
         manifest = record.manifest(
             model,
@@ -258,6 +280,7 @@ def optimize(
             pipeline=passes,
             source=origin,
             size_before=size_before,
+            operators_before=operators_before,
             trace=trace,
             fusions=raised.as_dict(),
             build=built,
@@ -266,7 +289,37 @@ def optimize(
         engine = engines.publish(rooms, destination, manifest)
         if observe is not None:
             observe.forget()
+        if report is not None and inside is not None:
+            asked = _asked(sizes, data, allowed, max_error, max_drop, metric, strict)
+            page.write(engine_page(engine, asked, inside), Path(report))
         return engine
+
+
+def _asked(
+    shapes: Mapping[str, object],
+    data: DataSource | None,
+    allowed: Budget,
+    max_error: float | str | None,
+    max_drop: float | None,
+    metric: MetricSource | None,
+    strict: bool,
+) -> dict[str, str]:
+    """What was asked for, as a report tells it."""
+    budget_ = f"max-error {max_error}" if max_error is not None else ""
+    if max_drop is not None:
+        budget_ = f"max-drop {max_drop} of {metric}"
+    limit = record.limit({"tolerance": allowed.tolerance, "least_sqnr": allowed.least_sqnr})
+    return {
+        "Inputs": "synthetic" if data is None else _origin(data),
+        "Sizes": ", ".join(f"{name}={size}" for name, size in shapes.items()) or "chosen by infopt",
+        "Allowed": limit,
+        **({"Budget": budget_} if budget_ else {}),
+        "Strict": "yes" if strict else "no",
+    }
+
+
+def _origin(data: DataSource) -> str:
+    return record.name(data) if isinstance(data, (str, os.PathLike)) else "given by the caller"
 
 
 def load(
@@ -317,46 +370,6 @@ def sign(path: str | os.PathLike[str], key: KeyFile) -> str:
     return signatures.sign(engines.open_engine(Path(path)), key)
 
 
-def compare(
-    candidate: object,
-    reference: object,
-    *,
-    shapes: Shapes = (),
-    data: DataSource | None = None,
-    seed: int = 0,
-    tolerance: float | None = None,
-    trusted: Sequence[KeyFile] = (),
-) -> Equivalence:
-    """Compare two models or engines on the same inputs.
-
-    Args:
-        candidate: An engine directory, or anything that can be imported.
-        reference: The same; what is right. It runs with the runtime's optimizations off.
-        shapes: Sizes, or ranges of sizes, of dynamic dimensions.
-        data: Real inputs; by default synthetic ones.
-        seed: Of synthetic inputs.
-        tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output.
-        trusted: Files with public keys; if there are any, one of them has to have signed an
-            engine.
-
-    Raises:
-        UsageError: ``shapes`` or ``data`` do not fit.
-        ModelError: One of both is no valid model.
-        EngineError: One of both is a damaged engine.
-    """
-    allowed = budget("fp32", tolerance)
-    backend = backend_for(parse_target(DEFAULT_TARGET))
-    with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
-        session = open_session(candidate, Path(scratch) / "candidate", RunOptions(), trusted)
-        room = Path(scratch) / "reference"
-        room.mkdir()
-        imported = import_model(model_file(reference, trusted))
-        witness = call_witness(
-            imported, backend, room, shapes=as_shapes(shapes), data=data, seed=seed
-        )
-        return witness.examine(session, allowed)
-
-
 def benchmark(
     *subjects: object,
     shapes: Shapes = (),
@@ -368,6 +381,7 @@ def benchmark(
     price_per_hour: float | None = None,
     cold_starts: bool = False,
     trusted: Sequence[KeyFile] = (),
+    report: str | os.PathLike[str] | None = None,
     on_event: Listener = ignore,
 ) -> Benchmark:
     """Time models and engines on the same inputs, interleaved in one run.
@@ -386,6 +400,7 @@ def benchmark(
         cold_starts: Also how long a fresh process takes to its first answer, and its memory.
         trusted: Files with public keys; if there are any, one of them has to have signed an
             engine.
+        report: An HTML file to write.
         on_event: Told of every step.
 
     Raises:
@@ -395,6 +410,8 @@ def benchmark(
     """
     if not subjects:
         raise UsageError("nothing to measure; name at least one engine or model")
+    if report is not None:
+        page.check(Path(report))
     options = RunOptions(threads=threads)
     wanted = as_shapes(shapes)
     with interruptible(), tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
@@ -419,4 +436,7 @@ def benchmark(
         )
         on_event(Event("measure", "what they need"))
         found_needs = needs.of(subjects, sessions)
-        return Benchmark(tuple(sessions), tuple(runs), found_needs)
+        measured = Benchmark(tuple(sessions), tuple(runs), found_needs)
+    if report is not None:
+        page.write(benchmark_page(record.plain(measured.as_dict())), Path(report))
+    return measured

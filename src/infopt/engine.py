@@ -72,6 +72,8 @@ class Manifest:
     """What was compared and measured, or ``"not measured"``."""
     sizes: Mapping[str, int]
     """Bytes of weights and nodes, before and after."""
+    operators: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    """Operator → how many of its nodes there were ``before`` and ``after``."""
     fusions: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     """Standard operator → how many were ``found`` after raising, how many of them were ``raised``,
     how many near matches were ``missed``, and how many were ``expected`` where that was said."""
@@ -291,7 +293,7 @@ def _manifest(document: dict[str, Any]) -> Manifest:
             for e in entries
         )
 
-    for name in ("fusions", "build"):  # engines that are older have none
+    for name in ("fusions", "build", "operators"):  # engines that are older have none
         document.setdefault(name, {})
     fields = {field.name: document[field.name] for field in dataclasses.fields(Manifest)}
     for name in (
@@ -300,6 +302,7 @@ def _manifest(document: dict[str, Any]) -> Manifest:
         "hardware",
         "evidence",
         "sizes",
+        "operators",
         "fusions",
         "build",
         "files",
@@ -311,6 +314,9 @@ def _manifest(document: dict[str, Any]) -> Manifest:
             raise TypeError("an entry of fusions lacks found, raised or missed")
         if not all(isinstance(number, int) for number in counts.values()):
             raise TypeError("a count of fusions is no integer")
+    for counts in fields["operators"].values():
+        if not all(isinstance(counts[when], int) for when in ("before", "after")):
+            raise TypeError("a count of operators is no integer")
     for entry in fields["files"].values():
         if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
             raise TypeError("an entry of files has no bytes or sha256")

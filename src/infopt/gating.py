@@ -29,6 +29,8 @@ from infopt.importers import Imported, ImportOptions, import_model
 from infopt.ir import digest, files
 from infopt.looking import Setting, look
 from infopt.measure.sequential import Watch, until_decided, until_known
+from infopt.reports import page
+from infopt.reports.pages import check_page
 from infopt.signatures import KeyFile
 from infopt.tuning.limits import limits as error_limits
 from infopt.tuning.metric import Metric, MetricSource, metric_of
@@ -166,6 +168,7 @@ def check(
     lenient: bool = False,
     seconds: float = SECONDS,
     trusted: Sequence[KeyFile] = (),
+    report: str | os.PathLike[str] | None = None,
     import_options: ImportOptions | None = None,
     on_event: Listener = ignore,
 ) -> Check:
@@ -189,6 +192,7 @@ def check(
         seconds: How long it may take, all in all.
         trusted: Files with public keys; if there are any, one of them has to have signed an
             engine.
+        report: An HTML file to write.
         import_options: What is to be known of sources besides.
         on_event: Told of every step.
 
@@ -198,8 +202,11 @@ def check(
         UsageError: A limit makes no sense.
         EngineError: The subject is an engine, and damaged or not signed by whom it has to be.
         ModelError: The subject is no valid model.
+        UnavailableError: A report is asked for, and what draws it is not installed.
     """
     start = time.perf_counter()
+    if report is not None:
+        page.check(Path(report))
     if trusted and engines.is_engine(Path(subject)):
         signatures.require(engines.open_engine(Path(subject)), trusted)
     then = read_baseline(Path(baseline))
@@ -251,7 +258,7 @@ def check(
         if then.facts.metric is not None and judge_by is None:
             reason = f"give --metric {then.facts.metric.name} and --max-drop"
             now = now.without(reason, "metric")
-        return Check(
+        found = Check(
             subject=record.name(subject),
             baseline=str(baseline),
             findings=judge(then, now, bounds),
@@ -259,6 +266,9 @@ def check(
             notes=tuple(_notes(then)),
             lenient=lenient,
         )
+    if report is not None:
+        page.write(check_page(record.plain(found.as_dict())), Path(report))
+    return found
 
 
 def digest_of(samples: Sequence[Sample]) -> str:

@@ -43,8 +43,8 @@ _MEASURING = 0.85
 late."""
 _ROUNDS = 0.85
 """Part of that which is for rounds; warming up comes on top."""
-_SPEED = 2 / 3
-"""Part for the speed, of which more is asked than of the cold start."""
+_COLD = 1 / 3
+"""Part that is for cold starts, of which less is asked than of the speed."""
 _OWN, _REFERENCE = "subject", "reference"
 
 
@@ -101,7 +101,7 @@ def look(
         metric: The user's own figure.
         speed: When its speed is known well enough; ``None`` where nobody wants to know.
         cold_start: The same of its cold start.
-        seconds: How long all of it may take. What the speed leaves is for the cold start.
+        seconds: How long all of it may take. What cold starts leave is for the speed.
         fits: Whether it can be run on the inputs, by what is known without running it.
         options: What is to be known of a model besides.
     """
@@ -124,10 +124,10 @@ def look(
         return facts.without(unavailable, *runs)
     found = _Looker(subject, setting)
     facts = found.exactness(facts, metric)
-    if speed is not None:
-        share = _ROUNDS if cold_start is None else _ROUNDS * _SPEED
-        facts = found.speed(facts, speed, share * _left(end))
-    return facts if cold_start is None else found.start(facts, cold_start, _left(end))
+    # First what takes its time in any case; the speed then makes do with what is left.
+    if cold_start is not None:
+        facts = found.start(facts, cold_start, _COLD * _left(end))
+    return facts if speed is None else found.speed(facts, speed, _ROUNDS * _left(end))
 
 
 def _left(end: float) -> float:

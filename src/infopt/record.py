@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def manifest(
     pipeline: Pipeline,
     source: Mapping[str, Any],
     size_before: Mapping[str, int],
+    operators_before: Mapping[str, int],
     trace: Iterable[PassRun],
     fusions: Mapping[str, Mapping[str, int]],
     build: Mapping[str, Any],
@@ -76,6 +78,7 @@ def manifest(
         versions=provenance.versions(),
         hardware=provenance.hardware(),
         passes=tuple(dataclasses.asdict(run) for run in trace),
+        operators=_operators(operators_before, queries.count_operators(model)),
         fusions=fusions,
         build=plain(build),
         evidence=plain(evidence),
@@ -84,6 +87,15 @@ def manifest(
             **{f"{what}_after": n for what, n in sizes(model).items()},
         },
     )
+
+
+def _operators(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Those of which there are most, before or after, first."""
+    most = {name: max(before.get(name, 0), after.get(name, 0)) for name in {**before, **after}}
+    return {
+        name: {"before": before.get(name, 0), "after": after.get(name, 0)}
+        for name in sorted(most, key=lambda name: (-most[name], name))
+    }
 
 
 def spec(value: ir.Value) -> TensorSpec:
@@ -106,3 +118,36 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def by_pass(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each pass of a trace, its runs added up: their node counts as one difference."""
+    rows: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        row = rows.setdefault(
+            run["spec"],
+            {"spec": run["spec"], "seconds": 0.0, "nodes_before": 0, "nodes_after": 0}
+            | {"changes": [], "refusals": []},
+        )
+        row["seconds"] += run["seconds"]
+        row["nodes_after"] += run["nodes_after"] - run["nodes_before"]
+        row["changes"] += run["changes"]
+        row["refusals"] += run["refusals"]
+    return list(rows.values())
+
+
+def short(spec: str) -> str:
+    """A pass as it is written, but for the names of nodes that it keeps: these may be many."""
+    return re.sub(r'keep=("(?:[^"\\]|\\.)*"|[^,}]*)', "keep=…", spec)
+
+
+UNLIMITED = "any distance"
+
+
+def limit(equivalence: Mapping[str, Any]) -> str:
+    """How far outputs might be apart: ``0.0001``, ``10 dB``, both, or ``any distance``."""
+    allowed = float(equivalence["tolerance"])
+    least = float(equivalence.get("least_sqnr", "-inf"))
+    limits = [f"{allowed:.2g}"] if math.isfinite(allowed) else []
+    limits += [f"{least:.0f} dB"] if math.isfinite(least) else []
+    return " and ".join(limits) or UNLIMITED

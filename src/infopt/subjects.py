@@ -11,9 +11,9 @@ from typing import Any
 from infopt import engine as engines
 from infopt import provenance, signatures
 from infopt.backends import backend_for
-from infopt.backends.base import RunOptions, Session
+from infopt.backends.base import Backend, RunOptions, Session
 from infopt.engine import Engine
-from infopt.importers import import_model
+from infopt.importers import Imported, import_model
 from infopt.ir import files
 from infopt.measure.throughput import Throughput
 from infopt.measure.timing import Measurement
@@ -59,7 +59,7 @@ class Benchmark:
         """Return all figures and the conditions, ready for JSON."""
         return {
             "subjects": self.subjects,
-            "runs": [{"sample": sample, **found.as_dict()} for sample, found in self.runs],
+            "runs": [timed(sample, found) for sample, found in self.runs],
             "needs": {
                 name: needs.as_dict()
                 for name, needs in zip(self.subjects, self.needs, strict=False)
@@ -67,6 +67,16 @@ class Benchmark:
             "versions": provenance.versions(),
             "hardware": provenance.hardware(),
         }
+
+
+def timed(sample: str, found: Measurement) -> dict[str, Any]:
+    """A measurement, ready for JSON: its figures, and the series that they are of."""
+    series = {
+        # Four digits: what comes after is noise.
+        name: [float(f"{seconds:.4g}") for seconds in samples]
+        for name, samples in found.samples.items()
+    }
+    return {"sample": sample, **found.as_dict(), "series": series}
 
 
 def load_engine(
@@ -97,8 +107,29 @@ def open_session(
         return subject
     if _is_engine(subject):
         return load_engine(Path(str(subject)), options, trusted=trusted)
+    return _session(import_model(subject), room, options)
+
+
+def opened(
+    subject: object, room: Path, options: RunOptions, trusted: Sequence[KeyFile] = ()
+) -> tuple[Session, Imported]:
+    """A session as of :func:`open_session`, and the model that it runs, imported once."""
+    imported = import_model(model_file(subject, trusted))
+    if _is_engine(subject):
+        return load_engine(Path(str(subject)), options, trusted=trusted), imported
+    return _session(imported, room, options), imported
+
+
+def backend_of(subject: object, trusted: Sequence[KeyFile] = ()) -> Backend:
+    """The backend of an engine's target; of the default target for anything else."""
+    target = DEFAULT_TARGET
+    if _is_engine(subject):
+        target = _opened(Path(str(subject)), trusted, verify=False).manifest.target
+    return backend_for(parse_target(target))
+
+
+def _session(imported: Imported, room: Path, options: RunOptions) -> Session:
     backend = backend_for(parse_target(DEFAULT_TARGET))
-    imported = import_model(subject)
     file = imported.path
     room.mkdir(parents=True, exist_ok=True)
     if file is None:

@@ -6,18 +6,21 @@ import dataclasses
 import functools
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from infopt.backends.base import Backend, RunOptions, Session
+from infopt.backends.base import Backend, Outcome, RunOptions, Session
 from infopt.engine import Staging
 from infopt.errors import InfoptError, StrictError, UsageError, VerificationError
 from infopt.events import Event, Listener
 from infopt.evidence.bisect import first_bad
 from infopt.evidence.equivalence import Budget, Equivalence, Sample, compare
+from infopt.evidence.repeats import repeat
 from infopt.measure.timing import Measurement, interleave, until_precise
 from infopt.pipeline import Observer, Pipeline, Stop
+from infopt.presets import INTEGERS
+from infopt.subjects import timed
 from infopt.witness import Witness
 
 NOT_MEASURED = "not measured"
@@ -107,15 +110,18 @@ def examine(
             )
 
     unavailable = backend.unavailable()
-    if unavailable is None:
-        session, ran = backend.load(rooms.payload, options), f"on {backend.target.name}"
-    else:
-        session, ran = backend.simulate(rooms.payload, options), "simulated on the processor"
+    session, ran = load_payload(backend, rooms.payload, options)
     tell(Event("verify", f"{len(witness.samples)} samples, {ran}"))
     found = witness.examine(session, allowed)
     evidence["equivalence"] = {**found.as_dict(), "ran": ran}
     if unavailable is not None:
         evidence["target"] = f"{NOT_MEASURED}: {unavailable}"
+    elif backend.target.device == "cuda":
+        evidence["repeats"] = _insist_on_the_same(
+            session, witness, found.undetermined, force=force, tell=tell
+        )
+    if session.facts():
+        evidence["session"] = session.facts()
     if found.holds:
         return evidence
 
@@ -138,6 +144,46 @@ def examine(
             "allow the error with --tolerance or --min-sqnr, or write it anyway with --force"
         )
     return evidence
+
+
+def load_payload(backend: Backend, payload: Path, options: RunOptions) -> tuple[Session, str]:
+    """A payload as it will run, or, without the device, simulated; and which, in words."""
+    if backend.unavailable() is None:
+        return backend.load(payload, options), f"on {backend.target.name}"
+    return backend.simulate(payload, options), "simulated on the processor"
+
+
+def examine_payload(
+    witness: Witness,
+    backend: Backend,
+    payload: Path,
+    options: RunOptions,
+    allowed: Budget,
+    tell: Listener,
+) -> tuple[Equivalence, str]:
+    """Compare a payload, as it will run, with the original; and where it ran, in words."""
+    session, ran = load_payload(backend, payload, options)
+    tell(Event("verify", f"{len(witness.samples)} samples, {ran}"))
+    return witness.examine(session, allowed), ran
+
+
+def _insist_on_the_same(
+    session: Session, witness: Witness, skip: Collection[str], *, force: bool, tell: Listener
+) -> dict[str, Any]:
+    """The evidence that a device computes the same from the same inputs each time."""
+    tell(Event("verify", "the same inputs again and again"))
+    # The first is the smallest as a rule, and the last the largest.
+    ends = witness.samples[:1] + witness.samples[1:][-1:]
+    found = repeat(session, ends, skip=skip)
+    if not found.holds and not force:
+        name = max(found.worst, key=lambda name: found.worst[name])
+        raise VerificationError(
+            f"the engine does not compute the same each time: output {name!r} differs by "
+            f"{found.worst[name]:.2g} between {found.times} runs on the same inputs, allowed are "
+            f"{found.bound:.2g}. Something is read before it is written, or the model draws random "
+            "numbers. No engine was written; write it anyway with --force"
+        )
+    return found.as_dict()
 
 
 def _furthest(found: Equivalence) -> str:
@@ -169,7 +215,7 @@ def race(
         "engine": backend.load(payload, options),
     }
     found = time_beside(sessions, sample, seconds=_RACE_SECONDS)
-    return {"sample": sample.shapes(), **found.as_dict()}
+    return timed(sample.shapes(), found)
 
 
 def time_beside(
@@ -178,6 +224,13 @@ def time_beside(
     """Time sessions on one sample, interleaved in one run; the first is the baseline."""
     calls = {name: functools.partial(session, sample.inputs) for name, session in sessions.items()}
     return interleave(calls, seconds=seconds, enough=until_precise(0.01), noise=noise)
+
+
+def judged(outcome: Outcome, precision: str) -> dict[str, Any]:
+    """What a runtime makes of the engine, as evidence, and what is to be said of it."""
+    nothing = not (outcome.integer or outcome.floating or outcome.notes)
+    notes = [NOTHING_QUANTIZED] if nothing and precision in INTEGERS else []
+    return {**outcome.as_dict(), "notes": [*outcome.notes, *notes]}
 
 
 def be_strict(evidence: Mapping[str, Any]) -> None:

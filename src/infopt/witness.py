@@ -15,6 +15,7 @@ from infopt.errors import CompileError, DataError, UsageError
 from infopt.evidence import shapes as shapes_
 from infopt.evidence.data import DataSource, load_data
 from infopt.evidence.equivalence import Budget, Equivalence, Outputs, Runner, Sample, compare
+from infopt.evidence.extents import Extents
 from infopt.evidence.metrics import OutputKind
 from infopt.evidence.synthetic import required_inputs, synthesize
 from infopt.importers import Imported, normalize
@@ -83,6 +84,7 @@ def call_witness(
     shapes: shapes_.Shapes,
     data: DataSource | None,
     seed: int,
+    profiles: Sequence[Extents] = (),
 ) -> Witness:
     """Keep the model as it is now, and find inputs on which it runs.
 
@@ -93,6 +95,8 @@ def call_witness(
         shapes: Sizes of dynamic dimensions, as the user wants them.
         data: The user's inputs.
         seed: Of synthetic inputs.
+        profiles: Further bounds, where an engine is built for several; synthetic inputs then lie
+            within one of them each.
 
     Raises:
         CompileError: The runtime cannot run the model even untouched.
@@ -106,7 +110,13 @@ def call_witness(
     file, session, described = _reference(imported, backend, scratch, options)
     examples = [Sample(inputs, "the importer's example") for inputs in imported.samples]
     samples, notes = find_samples(
-        model, session, shapes=shapes, data=data, examples=examples, seed=seed
+        model,
+        session,
+        shapes=shapes,
+        data=data,
+        examples=examples,
+        seed=seed,
+        profiles=profiles,
     )
     return Witness(
         file=file,
@@ -143,6 +153,7 @@ def find_samples(
     data: DataSource | None = None,
     examples: Sequence[Sample] = (),
     seed: int = 0,
+    profiles: Sequence[Extents] = (),
 ) -> tuple[list[Sample], tuple[str, ...]]:
     """Inputs to compare on: the user's data, or the importer's examples and synthetic ones.
 
@@ -161,8 +172,13 @@ def find_samples(
         given = list(itertools.islice(load_data(data, model), MOST_SAMPLES + 1))
         more = (f"only the first {MOST_SAMPLES} samples of the data were compared",)
         return given[:MOST_SAMPLES], more if len(given) > MOST_SAMPLES else ()
-    found, notes = _synthetic(model, run, bound, seed)
-    samples = found if bound else [*examples, *found]
+    several = [{dim: (e.least, e.most) for dim, e in each.items()} for each in profiles]
+    found: list[Sample] = []
+    notes: tuple[str, ...] = ()
+    for number, bounds in enumerate(several or [bound]):
+        synthetic, said = _synthetic(model, run, bounds, seed + 10 * number)
+        found, notes = [*found, *synthetic], (*notes, *said)
+    samples = found if bound or several else [*examples, *found]
     if not samples:
         related = _RELATED if len(shapes_.dynamic(required_inputs(model))) > 1 else ""
         raise DataError(

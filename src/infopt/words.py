@@ -44,6 +44,16 @@ def figure(value: float) -> str:
     return f"{value:.1e}"
 
 
+def decibels(value: float, digits: int = 0) -> str:
+    """``25 dB``, ``25.4 dB``; ``∞`` where nothing differs."""
+    return f"{value:.{digits}f} dB" if math.isfinite(value) else figure(value)
+
+
+def cosine(value: float) -> str:
+    """Six decimals, never rounded up to a one that it is not."""
+    return "1" if value == 1 else f"{min(value, 0.999999):.6f}"
+
+
 def count(number: int, singular: str, plural: str = "") -> str:
     """``1 pass``, ``3 passes``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -78,5 +78,5 @@ def test_a_build_that_fails_leaves_no_file_to_be_taken_for_the_model(tmp_path: P
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        models._once(tmp_path / "model.onnx", fails)
+        models.once(tmp_path / "model.onnx", fails)
     assert not any(tmp_path.iterdir())

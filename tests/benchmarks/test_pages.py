@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import builds, kernels, observers, peers, weights
+from benchmarks import builds, gpu_page, kernels, observers, peers, precision, weights
 from benchmarks.report import Page
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
@@ -17,9 +17,11 @@ DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 
 PAGES = {
     "builds": builds.page,
+    "gpu": gpu_page.page,
     "kernels": kernels.page,
     "observers": observers.page,
     "peers": peers.page,
+    "precision": precision.page,
     "weights": weights.page,
 }
 

@@ -73,7 +73,7 @@ def test_what_they_need(
     assert re.search(rf"{name} +[\d.]+ kB +– +[\d.]+ k? +[\d.]+ +[\d.]+ m?s +\d+ MB", result.stdout)
     found = document(infopt("bench", model, engine, *words, "--json"))["needs"]
     for name, row in found.items():
-        assert row["cost"] == 3.6e6 / 3600 / row["requests_per_second"], name
+        assert row["cost"] == pytest.approx(1000 / row["requests_per_second"]), name
         assert row["cold_start"] > 0.05
         assert row["peak_rss"] > 20e6
     assert found[str(engine)]["built"] > 0

@@ -61,3 +61,43 @@ def test_models_that_cannot_be_compared(infopt: Run, model: Path, tmp_path: Path
     assert result.exit_code in (2, 3)
     assert "'x'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_per_layer_shows_where_they_part(infopt: Run, model: Path, other: Path) -> None:
+    result = infopt("compare", other, model, "--per-layer")
+    assert result.exit_code == 1
+    assert "Layer by layer  6 of 6 values inside were matched" in result.stdout
+    assert "they part ways at dense2 (MatMul): relative error 1.0e-02, 40 dB" in result.stdout
+    everything = infopt("compare", other, model, "--per-layer", "-v").stdout
+    assert re.search(r"h1 +dense1 +MatMul +name +0 +∞", everything)
+    assert re.search(r"scores +dense2 +MatMul +name +1.0e-02 +40 dB +diverges", everything)
+
+
+def test_per_layer_of_an_engine(infopt: Run, model: Path, engine: Path) -> None:
+    result = infopt("compare", engine, model, "--per-layer")
+    assert result.exit_code == 0
+    assert "nowhere beyond 0.0001" in result.stdout
+
+
+def test_per_layer_json(infopt: Run, model: Path, other: Path) -> None:
+    found = document(infopt("compare", other, model, "--per-layer", "--json"))
+    assert found["per_layer"]["first"]["node"] == "dense2"
+    assert found["candidate"] == str(other)
+    assert found["per_layer"]["tensors"][0]["difference"]["sqnr_db"] == "inf"
+
+
+def test_a_report_has_the_layers_in_any_case(
+    infopt: Run, model: Path, other: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    result = infopt("compare", other, model, "--report", tmp_path / "r.html")
+    assert result.exit_code == 1
+    assert "they part ways at dense2" in result.stdout
+    assert "dense2" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written(infopt: Run, model: Path, tmp_path: Path) -> None:
+    for command in (["compare", model, model], ["bench", model], ["optimize", model]):
+        result = infopt(*command, "--report", tmp_path)
+        assert result.exit_code == 2
+        assert "is a directory; name a file" in result.stderr

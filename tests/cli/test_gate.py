@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +49,7 @@ def test_green(infopt: Run, engine: Path, baseline: Path) -> None:
 
 
 def test_red_with_every_report(infopt: Run, model: Path, baseline: Path, tmp_path: Path) -> None:
-    files = {name: tmp_path / f"gate.{name}" for name in ("junit", "sarif", "markdown")}
+    files = {name: tmp_path / f"gate.{name}" for name in ("junit", "sarif", "markdown", "report")}
     words = [word for name, file in files.items() for word in (f"--{name}", file)]
     for _ in range(2):
         result = infopt("check", model, "--baseline", baseline, *QUICK, *words, "--json")
@@ -56,6 +58,9 @@ def test_red_with_every_report(infopt: Run, model: Path, baseline: Path, tmp_pat
     assert (found["holds"], found["verdict"]) == (False, "worse")
     worse = {it["name"] for it in found["findings"] if it["verdict"] == "worse"}
     assert "operators" in worse
+    page = html.unescape(re.sub("<[^>]*>", "", files["report"].read_text()))
+    assert "✗ failed" in page
+    assert all(it["sentence"] in page for it in found["findings"])
     (suite,) = validate_junit(files["junit"].read_text())
     assert int(suite.attrib["failures"]) == len(worse - {"latency"})
     assert json.loads(files["sarif"].read_text())["runs"][0]["results"]

@@ -53,5 +53,21 @@ def test_json_is_the_manifest(infopt: Run, model: Path, tmp_path: Path) -> None:
     options = ("--target", RTX, "--shape", "batch=1..8@4", "--no-verify", "--json")
     found = document(infopt("optimize", model, "-o", tmp_path / "out.engine", *options))
     build = found["manifest"]["build"]
-    assert build["profile"] == {"x": {"least": [1, 8], "usual": [4, 8], "most": [8, 8]}}
+    assert build["profiles"] == [{"x": {"least": [1, 8], "usual": [4, 8], "most": [8, 8]}}]
     assert build["capabilities"] == ["sm89"]
+
+
+def test_several_profiles(infopt: Run, model: Path, tmp_path: Path) -> None:
+    options = ("--target", RTX, "--profile", "batch=1", "--profile", "x=8..32x8@16x8", "--json")
+    found = document(infopt("optimize", model, "-o", tmp_path / "out.engine", *options))
+    assert found["manifest"]["build"]["profiles"] == [
+        {"x": {"least": [1, 8], "usual": [1, 8], "most": [1, 8]}},
+        {"x": {"least": [8, 8], "usual": [16, 8], "most": [32, 8]}},
+    ]
+
+
+def test_the_same_profile_twice(infopt: Run, model: Path) -> None:
+    options = ("--target", RTX, "--profile", "batch=1..8", "--profile", "x=1..8x8")
+    result = infopt("optimize", model, *options)
+    assert result.exit_code == 2
+    assert "profiles 1 and 2 are the same" in result.stderr

@@ -1,6 +1,4 @@
-import dataclasses
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -9,57 +7,14 @@ import pytest
 import infopt
 from infopt.errors import DataError, StrictError, UsageError, VerificationError
 from infopt.events import Event
-from infopt.ir import queries
-from infopt.passes.base import Journal, Pass, Preserves
-from infopt.passes.cleanup.eliminate_dead_code import EliminateDeadCode
-from infopt.passes.cleanup.fold_constants import FoldConstants
-from infopt.pipeline import Pipeline
 from infopt.verification import budget
 from infopt.witness import find_samples, output_kinds
-
-CHAIN = """
-<ir_version: 8, opset_import: ["" : 18]>
-g (float[n,4] x) => (float[n,4] y)
-<float[4] one = {1.0, 2.0, 3.0, 4.0}>
-{
-   [a] a = Add (x, one)
-   [b] b = Mul (a, one)
-   [c] c = Sub (b, one)
-   [d] d = Mul (c, one)
-   [e] y = Sub (d, one)
-}
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Confuse(Pass):
-    """Turns Sub into Add, as only a defect would; ``spare`` is left alone."""
-
-    name: ClassVar[str] = "confuse"
-    preserves = Preserves.EXACT
-    spare: str = ""
-
-    def apply(self, model: ir.Model, journal: Journal) -> None:
-        for node in queries.nodes(model):
-            if node.op_type in ("Mul", "Sub") and node.name != self.spare:
-                if node.op_type == "Mul" and journal.permits("swap-factors", node):
-                    first, second = node.inputs
-                    node.replace_input_with(0, second)
-                    node.replace_input_with(1, first)
-                elif node.op_type == "Sub" and journal.permits("sub-to-add", node):
-                    node.op_type = "Add"
+from tests.support.confused import BROKEN, chain
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    import onnx
-
-    path = tmp_path / "chain.onnx"
-    onnx.save(onnx.parser.parse_model(CHAIN), path)
-    return path
-
-
-BROKEN = Pipeline((EliminateDeadCode(), Confuse(spare="c"), FoldConstants()))
+    return chain(tmp_path)
 
 
 def test_a_right_engine_says_how_exact_it_is(source: Path, tmp_path: Path) -> None:

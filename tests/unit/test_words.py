@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from infopt.cli import words
+from infopt import words
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,8 +13,7 @@ import onnx_ir as ir
 from infopt.engine import TensorSpec
 from infopt.errors import UnavailableError
 from infopt.events import Listener
-from infopt.evidence.extents import Extent
-from infopt.evidence.shapes import Dim
+from infopt.evidence.extents import Extents
 from infopt.passes.base import Pass
 from infopt.pipeline import Step
 from infopt.target import Target
@@ -33,7 +32,7 @@ class RunOptions:
     time_limit: float | None = None
     """Seconds after which a call is given up."""
     profile: Path | None = None
-    """Where the runtime writes its profile (a prefix), if it should."""
+    """An empty directory for the runtime's profiler, if it should run: see :class:`Timeline`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +42,55 @@ class Outcome:
     kernels: Mapping[str, int]
     """The runtime's operator, and the type that it computes in → how many of its nodes."""
     integer: int
-    """How many products and convolutions run on integers."""
+    """How many products and convolutions run on integers, or on what was asked for (``on``)."""
     floating: tuple[str, ...]
-    """The names of those that were quantized and run on floating-point numbers all the same."""
+    """The names of those that were quantized and run on floating-point numbers all the same; or
+    on wider ones than was asked for."""
     rounding: int = 0
     """How many of the integer ones round what they read to 8 bits, in ranges found as they run."""
+    on: str = "integers"
+    """What ``integer`` counts, where a runtime has others than integers: ``8-bit floats``."""
+    layers: tuple[Mapping[str, Any], ...] = ()
+    """Each layer of native code: its name, kind, kernel, types, and the nodes it was made of."""
+    regions: int = 0
+    """How many layers compute several nodes."""
+    reformats: int = 0
+    """How many layers only change a tensor's format or type."""
+    notes: tuple[str, ...] = ()
+    """What could not be found out."""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """One run of one kernel, as the runtime's profiler noted it."""
+
+    node: str
+    """What the runtime calls the node: often what the engine does, sometimes an invented name."""
+    value: str
+    """The first value that the node computes, if the runtime tells: what it keeps of names."""
+    operator: str
+    provider: str
+    outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    """Type and shape of each output."""
+    start: float
+    """Seconds since the session began to load."""
+    seconds: float
+    """From its begin to its end, the nodes of its own graphs included."""
+    thread: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """What a session did, kernel by kernel, since it was loaded."""
+
+    calls: tuple[tuple[float, float], ...]
+    """Start and duration of each call of the session, in seconds."""
+    spans: tuple[Span, ...]
+    """In order of their starts."""
 
 
 class Session(ABC):
@@ -77,6 +116,21 @@ class Session(ABC):
             DataError: A name, type or rank does not fit.
             UsageError: The call took longer than the session's options allow.
         """
+
+    def facts(self) -> dict[str, Any]:
+        """How it runs, as far as that was decided as it was loaded or called; for manifests."""
+        return {}
+
+    def timeline(self) -> Timeline:
+        """End the profiling that :attr:`RunOptions.profile` asked for; what was noted.
+
+        Raises:
+            UnavailableError: The runtime has no profiler that infopt can read.
+        """
+        raise UnavailableError(
+            "only sessions of ONNX Runtime can be profiled so far; for TensorRT, use its own tools "
+            "(trtexec --dumpProfile, Nsight Systems)"
+        )
 
 
 class Backend(ABC):
@@ -123,7 +177,7 @@ class Backend(ABC):
     def build(
         self,
         directory: Path,
-        extents: Mapping[Dim, Extent],
+        profiles: Sequence[Extents],
         options: RunOptions,
         scratch: Path,
         tell: Listener,
@@ -132,7 +186,8 @@ class Backend(ABC):
 
         Args:
             directory: The payload.
-            extents: The sizes of every dynamic dimension, where the target is ``bounded``.
+            profiles: The sizes that it is built for, at least one profile of them, where the
+                target is ``bounded``.
             options: How to build, among others.
             scratch: Room for intermediate files.
             tell: Told of every step.
@@ -144,7 +199,7 @@ class Backend(ABC):
             CompileError: The runtime refuses the model, or died over it.
             UnavailableError: What builds is not installed.
         """
-        del directory, extents, options, scratch, tell
+        del directory, profiles, options, scratch, tell
         return {}
 
     @abstractmethod

@@ -26,6 +26,8 @@ COMMANDS = (
     "bench",
     "baseline",
     "check",
+    "profile",
+    "bisect",
     "sign",
     "passes",
     "targets",

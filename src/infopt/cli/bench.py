@@ -13,6 +13,7 @@ from infopt.cli.options import (
     data_option,
     json_option,
     quiet_option,
+    report_option,
     seed_option,
     shape_option,
     signature_option,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 )
 @seed_option
 @signature_option
+@report_option
 @json_option
 @quiet_option
 def command(
@@ -71,6 +73,7 @@ def command(
     cold_starts: bool,
     seed: int,
     trusted: tuple[str, ...],
+    report: str | None,
     quiet: bool,
 ) -> Answer:
     """Time models and engines in one run, each round in shuffled order.
@@ -94,6 +97,7 @@ def command(
             cold_starts=cold_starts,
             seed=seed,
             trusted=trusted,
+            report=report,
             on_event=progress,
         )
     return Answer(found.as_dict(), lambda: "" if quiet else _view(found))

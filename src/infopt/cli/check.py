@@ -17,6 +17,7 @@ from infopt.cli.options import (
     quiet_option,
     reference_option,
     remote_code_option,
+    report_option,
     signature_option,
     task_option,
 )
@@ -98,6 +99,7 @@ STYLES = {"better": "good", "same": "good", "worse": "bad", "inconclusive": "cau
 @click.option("--junit", metavar="FILE", help="Write the findings as JUnit XML.")
 @click.option("--sarif", metavar="FILE", help="Write the findings as SARIF 2.1.0.")
 @click.option("--markdown", metavar="FILE", help="Append the findings as Markdown to a file.")
+@report_option
 @task_option
 @remote_code_option
 @signature_option
@@ -121,6 +123,7 @@ def command(
     junit: str | None,
     sarif: str | None,
     markdown: str | None,
+    report: str | None,
     task: str | None,
     trust_remote_code: bool,
     trusted: tuple[str, ...],
@@ -159,6 +162,7 @@ def command(
             lenient=inconclusive == "pass",
             seconds=seconds,
             trusted=trusted,
+            report=report,
             import_options=ImportOptions(task=task, trust_remote_code=trust_remote_code),
             on_event=progress,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from infopt.cli.options import (
     Command,
     data_option,
     json_option,
+    report_option,
     seed_option,
     shape_option,
     signature_option,
@@ -19,9 +20,9 @@ from infopt.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Mapping
 
-    from infopt.evidence.equivalence import Equivalence
+    from rich.console import RenderableType
 
 
 @click.command(cls=Command, short_help="Check that two models or engines compute the same.")
@@ -30,8 +31,14 @@ if TYPE_CHECKING:
 @shape_option
 @data_option
 @tolerance_option
+@click.option(
+    "--per-layer",
+    is_flag=True,
+    help="Compare what is inside, too: the error of each layer, and where both part ways.",
+)
 @seed_option
 @signature_option
+@report_option
 @json_option
 @verbose_option
 def command(
@@ -40,39 +47,62 @@ def command(
     shapes: tuple[str, ...],
     data: str | None,
     tolerance: float | None,
+    per_layer: bool,
     seed: int,
     trusted: tuple[str, ...],
+    report: str | None,
     verbose: bool,
 ) -> Answer:
     """Run CANDIDATE and REFERENCE, models or engines, on the same inputs.
 
     REFERENCE counts as right and runs with the runtime's optimizations off. Exits with 1 if an
-    output differs beyond the tolerance.
+    output differs beyond the tolerance. A --report has what is inside in any case.
     """
-    from infopt import api
     from infopt.cli.progress import Progress
+    from infopt.comparing import compare, compare_layers
     from infopt.events import Event
 
     with Progress() as progress:
-        progress(Event("verify", f"{candidate} against {reference}"))
-        found = api.compare(
-            candidate,
-            reference,
-            shapes=shapes,
-            data=data,
-            seed=seed,
-            tolerance=tolerance,
-            trusted=trusted,
-        )
+        if per_layer or report is not None:
+            both = compare_layers(
+                candidate,
+                reference,
+                shapes=shapes,
+                data=data,
+                seed=seed,
+                tolerance=tolerance,
+                trusted=trusted,
+                report=report,
+                on_event=progress,
+            )
+            found, document = both.outputs, both.as_dict()
+        else:
+            progress(Event("verify", f"{candidate} against {reference}"))
+            found = compare(
+                candidate,
+                reference,
+                shapes=shapes,
+                data=data,
+                seed=seed,
+                tolerance=tolerance,
+                trusted=trusted,
+            )
+            document = found.as_dict()
     return Answer(
-        document=found.as_dict(),
-        view=lambda: _view(found, verbose=verbose),
+        document=document,
+        view=lambda: _view(document, verbose=verbose),
         exit_code=0 if found.holds else 1,
     )
 
 
-def _view(found: Equivalence, *, verbose: bool) -> RenderableType:
+def _view(document: Mapping[str, Any], *, verbose: bool) -> RenderableType:
+    from rich.console import Group
+
+    from infopt.cli import layers
     from infopt.cli.report import equivalence
 
-    title = "The same" if found.holds else "Different"
-    return equivalence(found.as_dict(), title, verbose=verbose)
+    title = "The same" if document["holds"] else "Different"
+    outputs = equivalence(document, title, verbose=verbose)
+    if "per_layer" not in document:
+        return outputs
+    return Group(outputs, "", *layers.view(document, verbose=verbose))

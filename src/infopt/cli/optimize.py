@@ -10,15 +10,22 @@ import click
 from infopt.cli.answer import Answer
 from infopt.cli.options import (
     Command,
+    calibration_option,
     data_option,
     expect_option,
     json_option,
     metric_option,
+    min_sqnr_option,
+    precision_option,
     provider_option,
     quiet_option,
     remote_code_option,
+    report_option,
+    scheme_option,
     seed_option,
     shape_option,
+    synthetic_calibration_option,
+    target_option,
     task_option,
     threads_option,
     tolerance_option,
@@ -49,22 +56,18 @@ EXAMPLES = (
     metavar="DIR",
     help="The engine directory to write.  [default: the model's name with .engine, here]",
 )
-@click.option("--target", default="onnxruntime:cpu", show_default=True, help="What to compile for.")
-@click.option(
-    "--precision",
-    default="fp32",
-    show_default=True,
-    help="What the engine computes in: fp32 leaves every type as it is; fp16 and bf16 are for "
-    "GPUs; int8 needs --data; int8-dynamic does without and finds ranges of linear layers as it "
-    "runs; int8-trained computes with the integers that a model was trained for; int4 stores the "
-    "weights of linear layers in 4 bits, with --data more exactly.",
-)
-@click.option(
-    "--scheme",
-    metavar="OPTIONS",
-    help="How to quantize, as in block=128,algorithm=awq.  [default: the target's preset]",
-)
+@target_option
+@precision_option
+@scheme_option
 @shape_option
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="NAME=1x128,…",
+    help="For TensorRT: one of several sets of sizes, each as behind --shape, for which the engine "
+    "has kernels of its own, as in input_ids=1x1..512@1x128. Repeatable.",
+)
 @data_option
 @click.option("--pipeline", metavar="PASSES", help="Passes to run instead of the target's preset.")
 @click.option(
@@ -78,13 +81,7 @@ EXAMPLES = (
     help="Measure the engine beside ONNX Runtime on the original.  [default: as --verify]",
 )
 @tolerance_option
-@click.option(
-    "--min-sqnr",
-    "least_sqnr",
-    type=float,
-    metavar="DB",
-    help="Least signal-to-noise ratio of an output.  [default: by the precision]",
-)
+@min_sqnr_option
 @click.option(
     "--max-error",
     metavar="ERROR|DB",
@@ -98,16 +95,8 @@ EXAMPLES = (
     help="The same, until no more than this is lost of --metric.",
 )
 @metric_option
-@click.option(
-    "--synthetic-calibration",
-    is_flag=True,
-    help="Without --data, calibrate on made-up inputs; the manifest says so.",
-)
-@click.option(
-    "--calibration",
-    metavar="FILE",
-    help="What `infopt calibrate` saw, instead of running the data once more.",
-)
+@synthetic_calibration_option
+@calibration_option
 @expect_option
 @click.option("--strict", is_flag=True, help="Fail on everything that could not be shown.")
 @click.option("--force", is_flag=True, help="Write the engine even if it computes something else.")
@@ -116,6 +105,7 @@ EXAMPLES = (
 @provider_option
 @task_option
 @remote_code_option
+@report_option
 @json_option
 @quiet_option
 @verbose_option
@@ -125,6 +115,7 @@ def command(
     target: str,
     precision: str,
     shapes: tuple[str, ...],
+    profiles: tuple[str, ...],
     data: str | None,
     pipeline: str | None,
     scheme: str | None,
@@ -145,6 +136,7 @@ def command(
     provider_options: dict[str, str],
     task: str | None,
     trust_remote_code: bool,
+    report: str | None,
     quiet: bool,
     verbose: bool,
 ) -> Answer:
@@ -165,6 +157,7 @@ def command(
             pipeline=pipeline,
             scheme=scheme,
             shapes=shapes,
+            profiles=profiles,
             data=data,
             verify=verify,
             measure=bench,
@@ -183,6 +176,7 @@ def command(
             seed=seed,
             threads=threads,
             provider_options=provider_options,
+            report=report,
             on_event=progress,
         )
     return Answer(

@@ -79,6 +79,38 @@ data_option = click.option(
     "Without it, seeded synthetic inputs.",
 )
 
+target_option = click.option(
+    "--target", default="onnxruntime:cpu", show_default=True, help="What to compile for."
+)
+
+precision_option = click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help="What the engine computes in: fp32 leaves every type as it is; fp16 and bf16 are for "
+    "GPUs; int8 needs --data; int8-dynamic does without and finds ranges of linear layers as it "
+    "runs; int8-trained computes with the integers that a model was trained for; int4 stores the "
+    "weights of linear layers in 4 bits, with --data more exactly.",
+)
+
+scheme_option = click.option(
+    "--scheme",
+    metavar="OPTIONS",
+    help="How to quantize, as in block=128,algorithm=awq.  [default: the target's preset]",
+)
+
+synthetic_calibration_option = click.option(
+    "--synthetic-calibration",
+    is_flag=True,
+    help="Without --data, calibrate on made-up inputs; the manifest says so.",
+)
+
+calibration_option = click.option(
+    "--calibration",
+    metavar="FILE",
+    help="What `infopt calibrate` saw, instead of running the data once more.",
+)
+
 metric_option = click.option(
     "--metric",
     metavar="MODULE:FUNC",
@@ -152,6 +184,20 @@ tolerance_option = click.option(
     type=float,
     metavar="ERROR",
     help="Largest relative error of an output, max|a-b| / max|b|.  [default: 1e-4 at fp32]",
+)
+
+min_sqnr_option = click.option(
+    "--min-sqnr",
+    "least_sqnr",
+    type=float,
+    metavar="DB",
+    help="Least signal-to-noise ratio of an output.  [default: by the precision]",
+)
+
+report_option = click.option(
+    "--report",
+    metavar="FILE.html",
+    help="Write all that was found as one HTML file that opens anywhere.",
 )
 
 quiet_option = click.option(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from infopt import record
 from infopt.cli.console import table
 from infopt.cli.raised import summary
 from infopt.engine import Engine, Manifest
-from infopt.words import count, duration, figure, size
+from infopt.words import cosine, count, decibels, duration, figure, size
 
 SHOWN = 4
 """Samples that are listed one by one; the rest under ``-v``."""
@@ -38,7 +37,7 @@ def changes(manifest: Manifest, *, verbose: bool) -> RenderableType:
     before, after = manifest.sizes["nodes_before"], manifest.sizes["nodes_after"]
     nodes = f"{before:,} → {after:,} nodes" if before != after else count(after, "node")
     heading = _heading("What changed", nodes)
-    rows = list(manifest.passes) if verbose else _by_pass(manifest.passes)
+    rows = list(manifest.passes) if verbose else record.by_pass(manifest.passes)
     active = [row for row in rows if row["changes"]]
     if not active:
         return Group(heading, _indented(f"nothing: none of {count(len(rows), 'pass', 'passes')}"))
@@ -51,7 +50,11 @@ def changes(manifest: Manifest, *, verbose: bool) -> RenderableType:
             else (f"{delta:+,}".replace("-", "−") if delta else "·")
         )
         drawn.add_row(
-            "", _short(row["spec"]), nodes, f"{len(row['changes']):,}", duration(row["seconds"])
+            "",
+            record.short(row["spec"]),
+            nodes,
+            f"{len(row['changes']):,}",
+            duration(row["seconds"]),
         )
     idle = len(rows) - len(active)
     if idle:
@@ -59,27 +62,6 @@ def changes(manifest: Manifest, *, verbose: bool) -> RenderableType:
         runs = count(idle, "run") if verbose else count(idle, "pass", "passes")
         drawn.add_row("", f"{runs} without a change", "", "", duration(seconds), style="quiet")
     return Group(heading, drawn)
-
-
-def _short(spec: str) -> str:
-    """A pass as it is written, but for the names of nodes that it keeps: these may be many."""
-    return re.sub(r'keep=("(?:[^"\\]|\\.)*"|[^,}]*)', "keep=…", spec)
-
-
-def _by_pass(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each pass, its runs added up: their node counts as one difference."""
-    rows: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        row = rows.setdefault(
-            run["spec"],
-            {"spec": run["spec"], "seconds": 0.0, "nodes_before": 0, "nodes_after": 0}
-            | {"changes": [], "refusals": []},
-        )
-        row["seconds"] += run["seconds"]
-        row["nodes_after"] += run["nodes_after"] - run["nodes_before"]
-        row["changes"] += run["changes"]
-        row["refusals"] += run["refusals"]
-    return list(rows.values())
 
 
 def refusals(manifest: Manifest) -> list[RenderableType]:
@@ -135,9 +117,7 @@ def equivalence(found: Mapping[str, Any], title: str, *, verbose: bool) -> Rende
     """A comparison: a row for each output, and on which inputs it was made."""
     holds = not found["failing"]
     allowed, least = float(found["tolerance"]), float(found.get("least_sqnr", "-inf"))
-    limits = [f"{allowed:.2g}"] if math.isfinite(allowed) else []
-    limits += [f"{least:.0f} dB"] if math.isfinite(least) else []
-    limit = " and ".join(limits) or "any distance"
+    limit = record.limit(found)
     verdict = Text(
         f"every output within {limit}"
         if holds
@@ -155,8 +135,8 @@ def equivalence(found: Mapping[str, Any], title: str, *, verbose: bool) -> Rende
                 figure(float(row["max_relative"])),
                 "" if float(row["max_relative"]) <= allowed else "bad",
             ),
-            Text(_decibels(float(row["sqnr_db"])), "" if float(row["sqnr_db"]) >= least else "bad"),
-            _cosine(float(row["cosine"])),
+            Text(decibels(float(row["sqnr_db"])), "" if float(row["sqnr_db"]) >= least else "bad"),
+            cosine(float(row["cosine"])),
         ]
         if classes:
             cells.append("–" if row.get("top1") is None else f"{row['top1']:.1%}")
@@ -182,12 +162,22 @@ def _precision(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     for note in outcome.get("notes", ()):
         yield _indented(note, "caution")
     if outcome["integer"] or outcome["floating"]:
-        total = count(outcome["integer"] + len(outcome["floating"]), "quantized product")
+        on = outcome.get("on", "integers")
+        kind = "product" if "float16" in on else "quantized product"
+        total = count(outcome["integer"] + len(outcome["floating"]), kind)
         rounding = outcome.get("rounding", 0)
         rounds = f"; {rounding:,} round their inputs to 8 bits as they run" if rounding else ""
-        yield _indented(f"{outcome['integer']:,} of {total} run on integers{rounds}", "quiet")
+        yield _indented(f"{outcome['integer']:,} of {total} run on {on}{rounds}", "quiet")
         if outcome["floating"]:
             yield _indented(f"not so: {', '.join(outcome['floating'])}", "caution")
+    if outcome.get("layers"):
+        layers, regions = count(len(outcome["layers"]), "layer"), outcome["regions"]
+        formats = outcome["reformats"]
+        yield _indented(
+            f"{layers} in the plan: {regions:,} of several nodes, {formats:,} that only change a "
+            "format",
+            "quiet",
+        )
 
 
 def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType]:
@@ -202,7 +192,7 @@ def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType
         yield _indented(f"{limits}: held with every node quantized", "quiet")
         return
     nodes = f"{len(kept):,} of {count(found['nodes'], 'node')} in float"
-    none = _decibels(float(found["trials"][0]["sqnr_db"]))
+    none = decibels(float(found["trials"][0]["sqnr_db"]))
     yield _indented(f"{limits}: held with {nodes} ({none} with none), {engines} tried", "quiet")
     drop = any(row["drop"] is not None for row in kept)
     drawn = table(
@@ -212,7 +202,7 @@ def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType
     for row in shown:
         lost = [] if row["drop"] is None else [f"{float(row['drop']):.3g}"]
         name = Text(row["node"], "name")
-        drawn.add_row("", name, row["operator"], _decibels(float(row["sqnr_db"])), *lost)
+        drawn.add_row("", name, row["operator"], decibels(float(row["sqnr_db"])), *lost)
     yield drawn
     if len(shown) < len(kept):
         yield _indented(f"  and {len(kept) - len(shown)} more (-v shows them)", "quiet")
@@ -296,15 +286,6 @@ def _unknown(title: str, reason: str) -> Text:
 
 def _indented(text: str, style: str = "") -> RenderableType:
     return Padding(Text(text, style), (0, 0, 0, 2), expand=False)
-
-
-def _decibels(value: float) -> str:
-    return f"{value:.0f} dB" if math.isfinite(value) else figure(value)
-
-
-def _cosine(value: float) -> str:
-    """Six decimals, never rounded up to a one that it is not."""
-    return "1" if value == 1 else f"{min(value, 0.999999):.6f}"
 
 
 def manifest_summary(engine: Engine) -> RenderableType:

@@ -87,6 +87,7 @@ def command(
     """
     from infopt import ranking as ranks
     from infopt.cli.progress import Progress
+    from infopt.outputs import write_text
 
     if output is not None and not Path(output).resolve().parent.is_dir():
         raise click.UsageError(f"there is no folder {Path(output).parent} for --output")
@@ -109,17 +110,8 @@ def command(
         )
     document = ranking.as_dict()
     if output is not None:
-        _write(Path(output), document)
+        write_text(Path(output), json.dumps(document, indent=2) + "\n")
     return Answer(document, lambda: "" if quiet else view(ranking, top))
-
-
-def _write(file: Path, document: object) -> None:
-    from infopt.errors import StorageError
-
-    try:
-        file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def view(ranking: Ranking, top: int) -> RenderableType:
@@ -128,7 +120,7 @@ def view(ranking: Ranking, top: int) -> RenderableType:
     from rich.text import Text
 
     from infopt.cli.console import table
-    from infopt.words import count
+    from infopt.words import count, decibels
 
     lost = [">lost"] if ranking.metric is not None else []
     drawn = table(">", "node", "operator", ">SQNR", *lost, ">weights", ">FLOPs")
@@ -137,12 +129,12 @@ def view(ranking: Ranking, top: int) -> RenderableType:
             f"{number}",
             Text(damage.node, "name"),
             damage.operator,
-            decibels(damage.sqnr_db),
+            decibels(damage.sqnr_db, 1),
             *([] if damage.drop is None else [f"{damage.drop:.3g}"]),
             f"{damage.weights:.1%}" if damage.weights else "–",
             "–" if damage.flops is None else f"{damage.flops:.1%}",
         )
-    together = f"all together {decibels(ranking.together.sqnr_db)}"
+    together = f"all together {decibels(ranking.together.sqnr_db, 1)}"
     if ranking.metric is not None and ranking.together.drop is not None:
         together += (
             f"; {ranking.metric} {ranking.original:.4g} in float, {ranking.together.drop:.3g} lost"
@@ -155,8 +147,3 @@ def view(ranking: Ranking, top: int) -> RenderableType:
         ("Damage", "name"), f"  {count(len(ranking.nodes), 'node')}, the worst first"
     )
     return Group(heading, drawn, *(Text(f"  {note}", "quiet") for note in notes))
-
-
-def decibels(value: float) -> str:
-    """``25.4 dB``; ``∞`` where nothing changes."""
-    return f"{value:.1f} dB" if abs(value) != float("inf") else f"{value}".replace("inf", "∞")

@@ -23,6 +23,9 @@ Given = Mapping[str, Sequence[int | Range | tuple[int, int, int]]] | Sequence[st
 """The same as users give it, ``{"x": (1, (1, 512))}``, or in words, ``["x=1x1..512"]``; with the
 usual size, ``{"x": (1, (1, 512, 128))}`` or ``["x=1x1..512@1x128"]``."""
 
+Profile = Given | str
+"""The same for one of several profiles; in words with commas: ``"x=1x1..512@1x128,batch=1"``."""
+
 _ONE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
@@ -51,7 +54,9 @@ def _parse(text: str) -> tuple[str, tuple[Range, ...], tuple[int, ...] | None]:
         raise _malformed(text)
     for (size, _), bounds in zip(usual, ranges, strict=True):
         if not bounds[0] <= size <= bounds[1]:
-            raise UsageError(f"shape {text!r}: the usual size {size} is not within {_text(bounds)}")
+            raise UsageError(
+                f"shape {text!r}: the usual size {size} is not within {as_text(bounds)}"
+            )
     return name, ranges, tuple(size for size, _ in usual)
 
 
@@ -108,6 +113,11 @@ def as_usual(given: Given) -> Usual:
         for name, sizes in given.items()
         if any(not isinstance(size, int) and len(size) == 3 for size in sizes)
     }
+
+
+def as_given(profile: Profile) -> Given:
+    """One profile in the form of what is given for all sizes."""
+    return profile.split(",") if isinstance(profile, str) else profile
 
 
 Dim = str | tuple[str, int]
@@ -169,12 +179,12 @@ def bind(inputs: Sequence[ir.Value], shapes: Shapes) -> dict[Dim, Range]:
                 if wanted != (dim, dim):
                     raise UsageError(
                         f"input {name!r} is {value.shape}: a dimension fixed at {dim} "
-                        f"cannot be {_text(wanted)}"
+                        f"cannot be {as_text(wanted)}"
                     )
             elif bound.setdefault(dim, wanted) != wanted:
                 raise UsageError(
-                    f"dimension {label(dim)!r} cannot be both {_text(bound[dim])} "
-                    f"and {_text(wanted)}; inputs that share a dimension must agree"
+                    f"dimension {label(dim)!r} cannot be both {as_text(bound[dim])} "
+                    f"and {as_text(wanted)}; inputs that share a dimension must agree"
                 )
     return bound
 
@@ -198,12 +208,13 @@ def _bind_dimension(
     for dim in meant:
         if bound.setdefault(dim, ranges[0]) != ranges[0]:
             raise UsageError(
-                f"dimension {label(dim)!r} cannot be both {_text(bound[dim])} "
-                f"and {_text(ranges[0])}; inputs that share a dimension must agree"
+                f"dimension {label(dim)!r} cannot be both {as_text(bound[dim])} "
+                f"and {as_text(ranges[0])}; inputs that share a dimension must agree"
             )
 
 
-def _text(bounds: Range) -> str:
+def as_text(bounds: Range) -> str:
+    """``1..32``, or ``8``."""
     return str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]}..{bounds[1]}"
 
 

@@ -56,7 +56,7 @@ def to_onnx(name: str, source: object, args: tuple[object, ...] = (), **options:
             # Folds the scaffolding of the translation: BERT has 191 nodes instead of 510.
             optimize=True,
             verbose=False,
-            custom_translation_table=torch_quantized.translations(),
+            custom_translation_table=dict(torch_quantized.translations()),
             **options,
         )
     except Exception as error:

@@ -10,6 +10,7 @@ of them.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ _RANGES = {
 
 def register() -> None:
     """Make ``quantized_decomposed`` known to torch, which knows it only where it is used."""
-    import torch.ao.quantization.fx._decomposed
+    importlib.import_module("torch.ao.quantization.fx._decomposed")
 
 
 def refuse_observers(module: torch.nn.Module) -> None:
@@ -82,7 +83,7 @@ def _quantize_channels(
 def _dequantize(
     x: Any, scale: Any, zero: Any, low: Any, high: Any, dtype: int, out_dtype: int | None = None
 ) -> Any:
-    from onnxscript import opset23 as op
+    op = _operators()
 
     numbers = op.DequantizeLinear(x, _scale(scale), _point(zero, dtype))
     return numbers if out_dtype in (None, -1) else op.Cast(numbers, to=out_dtype)
@@ -93,7 +94,7 @@ def _fake(x: Any, scale: Any, zero: Any, low: int, high: int) -> Any:
 
 
 def _fake_channels(x: Any, scale: Any, zero: Any, axis: int | None, low: int, high: int) -> Any:
-    from onnxscript import opset23 as op
+    op = _operators()
 
     dtype = next((t for t, (least, most) in _RANGES.items() if least <= low and high <= most), None)
     if dtype is None:
@@ -106,7 +107,7 @@ def _fake_channels(x: Any, scale: Any, zero: Any, axis: int | None, low: int, hi
 def _rounded(
     x: Any, scale: Any, zero: Any, low: Any, high: Any, dtype: int, axis: int | None
 ) -> Any:
-    from onnxscript import opset23 as op
+    op = _operators()
 
     kind = ir.DataType(dtype)
     if not isinstance(low, int) or not isinstance(high, int):
@@ -122,12 +123,18 @@ def _rounded(
     return op.Clip(integers, *limits)
 
 
+def _operators() -> Any:
+    from onnxscript import opset23
+
+    return opset23
+
+
 def _along(axis: int | None) -> dict[str, int]:
     return {} if axis is None else {"axis": axis}
 
 
 def _scale(scale: Any) -> Any:
-    from onnxscript import opset23 as op
+    op = _operators()
 
     if isinstance(scale, (int, float)):
         return op.Constant(value=_tensor(scale, ir.DataType.FLOAT))
@@ -135,14 +142,14 @@ def _scale(scale: Any) -> Any:
 
 
 def _point(zero: Any, dtype: int) -> Any:
-    from onnxscript import opset23 as op
+    op = _operators()
 
     if isinstance(zero, (int, float)):
         return op.Constant(value=_tensor(zero, ir.DataType(dtype)))
     return op.Cast(zero, to=dtype)
 
 
-def _tensor(number: float, kind: ir.DataType) -> ir.Tensor:
+def _tensor(number: float, kind: ir.DataType) -> ir.TensorProtocol:
     return ir.tensor(np.array(number, kind.numpy()))
 
 
@@ -223,7 +230,7 @@ def _source(program: torch.export.ExportedProgram, node: Any) -> str:
     """What is rounded, by the name that it has in the module."""
     signature, name = program.graph_signature, str(node.args[0])
     named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    return named.get(name, name)
+    return str(named.get(name, name))
 
 
 def _store(value: ir.Value, integers: np.ndarray, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from infopt.errors import UnavailableError, UsageError
 from infopt.integrations import keeping
@@ -60,12 +60,12 @@ class OptimizeCallback(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._examples(pl_module)
         started_again = trainer.current_epoch == 0 and not trainer.ckpt_path
-        if started_again and trainer.is_global_zero and not trainer.fast_dev_run:
+        if started_again and trainer.is_global_zero and not _is_trial(trainer):
             keeping.forget(self._directory)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if not self._epochs.chosen(epoch, trainer.max_epochs) or trainer.fast_dev_run:
+        if not self._epochs.chosen(epoch, trainer.max_epochs) or _is_trial(trainer):
             return
         if not trainer.is_global_zero:
             return
@@ -87,3 +87,8 @@ class OptimizeCallback(pl.Callback):
                 "example_input_array, or give example_inputs to OptimizeCallback"
             )
         return {"example_inputs": given}
+
+
+def _is_trial(trainer: pl.Trainer) -> bool:
+    """Whether it is a ``fast_dev_run``, which keeps nothing; Trainer declares no such attribute."""
+    return bool(getattr(trainer, "fast_dev_run", False))

@@ -135,7 +135,7 @@ def _from_data(model: torch.nn.Module, loader: Any) -> Wishes:
     """
     import torch
 
-    dataset = getattr(loader, "dataset", None)
+    dataset: Any = getattr(loader, "dataset", None)
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or not len(dataset):
         raise UsageError(
             "the training data has no rows that can be looked at beforehand; give example_inputs, "

@@ -69,14 +69,14 @@ def check_wishes(wishes: Wishes) -> None:
                 f"there is no wish {name!r}{nearest(name, Wishes.__annotations__)}; there are "
                 f"{known}; arguments of infopt.optimize go into options={{{name!r}: …}}"
             )
-    for name, known in (
+    for name, words in (
         ("mode", ("max", "min")),
         ("keep", ("best", "all")),
         ("on_error", ("warn", "raise")),
     ):
-        chosen = wishes.get(name, known[0])
-        if chosen not in known:
-            raise UsageError(f"{name} is {chosen!r}; it is one of {', '.join(known)}")
+        chosen = wishes.get(name, words[0])
+        if chosen not in words:
+            raise UsageError(f"{name} is {chosen!r}; it is one of {', '.join(words)}")
     if wishes.get("metric") is not None and wishes.get("data") is None:
         raise UsageError("a metric says nothing about made-up inputs; give data")
     if isinstance(wishes.get("data"), Iterator):

@@ -44,6 +44,7 @@ from infopt.passes.legalization.pad_products import PadProducts
 from infopt.passes.legalization.plain_attention import PlainAttention
 from infopt.passes.legalization.sink_biases import SinkBiases
 from infopt.passes.legalization.unpack_projections import UnpackProjections
+from infopt.passes.legalization.widen_operators import WidenOperators
 from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
 from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
@@ -84,6 +85,7 @@ _ALL: tuple[type[Pass], ...] = (
     LowerSwish,
     PadProducts,
     PlainAttention,
+    WidenOperators,
     ExpandOperators,
     FuseGelu,
     FuseLayerNormalization,

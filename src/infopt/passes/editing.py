@@ -9,6 +9,30 @@ import onnx_ir as ir
 
 from infopt.ir import queries
 
+_STANDS_FOR = "infopt.stands_for"
+
+
+def stands_for(value: ir.Value) -> str:
+    """The name of the first value in whose place ``value`` was put; its own where it is original.
+
+    Both have the same elements in the same order, if perhaps in another shape. It is kept in the
+    metadata of the value, so that it is still known when an engine is read back.
+    """
+    return value.metadata_props.get(_STANDS_FOR) or value.name or ""
+
+
+def _let_stand_for(new: ir.Value, name: str) -> None:
+    """Remember what ``new`` stands for, and so does what it is a mere reshape of."""
+    value: ir.Value | None = new
+    while value is not None:
+        value.metadata_props.setdefault(_STANDS_FOR, name)
+        producer = value.producer()
+        reshapes = producer is not None and queries.is_standard(producer, *_RESHAPING)
+        value = producer.inputs[0] if producer is not None and reshapes else None
+
+
+_RESHAPING = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+
 
 class Editor:
     """Makes edits in one model.
@@ -51,6 +75,7 @@ class Editor:
             new.type = old.type
         if new.shape is None and old.shape is not None:
             new.shape = old.shape.copy()
+        _let_stand_for(new, stands_for(old))
         if old.is_graph_output():
             name, old.name = old.name, None
             new.name = name

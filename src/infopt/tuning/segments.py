@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from infopt.backends.base import Backend, RunOptions, Session
 from infopt.ir import queries
+from infopt.ir.parts import cut, extracted, may_pass, reads
 from infopt.tuning.switches import WHICH
 
 MOST = 8
@@ -61,7 +62,7 @@ class Parts:
             for whole, names in ((board, inputs), (model, [n for n in inputs if n != WHICH])):
                 place = room / f"{index}-{len(sessions)}"
                 place.mkdir()
-                backend.compile(_part(whole, names, outputs), place)
+                backend.compile(extracted(whole, names, outputs), place)
                 sessions.append(backend.simulate(place, options))
             self.parts.append(Part(sessions[0], sessions[1], tuple(inputs), numbers))
         self._known: dict[str, Any] = {}
@@ -95,26 +96,9 @@ class Parts:
 def _cut(model: ir.Model, most: int) -> Iterator[tuple[list[str], list[str], frozenset[int]]]:
     """What each part reads and returns, in order, and the switches that stand in it."""
     nodes = list(model.graph)
-    borders = [0, *_borders(nodes, most), len(nodes)]
-    returned = set(model.graph.outputs)
-    for start, stop in itertools.pairwise(borders):
-        inside = nodes[start:stop]
-        made = dict.fromkeys(value for node in inside for value in node.outputs)
-        later = {value for node in nodes[stop:] for value in reads(node)}
-        read = dict.fromkeys(value for node in inside for value in reads(node))
-        inputs = [v.name or "" for v in read if v not in made and not _is_constant(v)]
-        outputs = [v.name or "" for v in made if v in later or v in returned]
-        if outputs:
-            numbers = frozenset(number for node in inside for number in _numbers(node))
-            yield inputs, outputs, numbers
-
-
-def _part(model: ir.Model, inputs: list[str], outputs: list[str]) -> ir.Model:
-    graph = ir.convenience.extract(model.graph, inputs, outputs)
-    for value in graph.inputs:
-        value.shape = _without_names(value.shape)
-    graph.opset_imports.update(model.opset_imports)
-    return ir.Model(graph, ir_version=model.ir_version)
+    for found in cut(nodes, _borders(nodes, most), set(model.graph.outputs)):
+        numbers = frozenset(number for node in found.nodes for number in _numbers(node))
+        yield list(found.inputs), list(found.outputs), numbers
 
 
 def _borders(nodes: list[ir.Node], most: int) -> list[int]:
@@ -133,22 +117,13 @@ def _borders(nodes: list[ir.Node], most: int) -> list[int]:
     free = [at for at in range(1, len(nodes)) if not barred[at]]
     found: list[int] = []
     count = min(most, len(places))
-    for part in range(1, count if free else 0):
-        middle = len(places) * part // count
+    for number in range(1, count if free else 0):
+        middle = len(places) * number // count
         low, high = places[middle - 1] + 1, places[middle]
         at = min(free, key=lambda at: (max(low - at, at - high, 0), crossing[at]))
         if at > (found[-1] if found else 0):
             found.append(at)
     return found
-
-
-def reads(node: ir.Node) -> Iterable[ir.Value]:
-    """What ``node`` reads of its own graph, within graphs of its own, too."""
-    yield from (value for value in node.inputs if value is not None)
-    for graph in queries.subgraphs_of(node):
-        for inner in graph.all_nodes():
-            yield from (v for v in inner.inputs if v is not None and v.graph is node.graph)
-        yield from (value for value in graph.outputs if value.graph is node.graph)
 
 
 def _numbers(node: ir.Node) -> Iterator[int]:
@@ -166,19 +141,8 @@ def _number(node: ir.Node) -> Iterator[int]:
             yield int(number)
 
 
-def _is_constant(value: ir.Value) -> bool:
-    return value.is_initializer() and not value.is_graph_input()
-
-
 def _may_pass(value: ir.Value) -> bool:
     """Whether a border may be where ``value`` is still needed: what a switch asks stays with it."""
     producer = value.producer()
     switch = producer is not None and any(_number(producer))
-    return not switch and isinstance(value.type, ir.TensorType) and value.shape is not None
-
-
-def _without_names(shape: ir.Shape | None) -> ir.Shape | None:
-    """A shape whose dynamic sizes are held to be independent, as they may be in a careless file."""
-    if shape is None:
-        return None
-    return ir.Shape([size if isinstance(size, int) else None for size in shape])
+    return not switch and may_pass(value)

@@ -16,9 +16,29 @@ from typing import Any
 __version__ = "99.1"
 
 MemoryPoolType = enum.Enum("MemoryPoolType", ["WORKSPACE"])
-BuilderFlag = enum.Enum("BuilderFlag", ["REFIT", "STRIP_PLAN", "TF32", "VERSION_COMPATIBLE"])
+BuilderFlag = enum.Enum(
+    "BuilderFlag",
+    [
+        "EXCLUDE_LEAN_RUNTIME",
+        "REFIT",
+        "SPARSE_WEIGHTS",
+        "STRIP_PLAN",
+        "TF32",
+        "VERSION_COMPATIBLE",
+        "WEIGHT_STREAMING",
+    ],
+)
 ComputeCapability = enum.Enum("ComputeCapability", ["SM86", "SM89"])
-HardwareCompatibilityLevel = enum.Enum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"])
+HardwareCompatibilityLevel = enum.Enum(
+    "HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"]
+)
+ProfilingVerbosity = enum.Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAILED", "NONE"])
+TilingOptimizationLevel = enum.Enum("TilingOptimizationLevel", ["NONE", "FAST", "MODERATE", "FULL"])
+
+
+class TacticSource(enum.IntEnum):
+    EDGE_MASK_CONVOLUTIONS = 3
+    JIT_CONVOLUTIONS = 4
 
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):
@@ -105,10 +125,28 @@ class Config:
     progress_monitor: Any = None
     num_compute_capabilities = 0
     builder_optimization_level = 3
-    hardware_compatibility_level: Any = None
+    max_num_tactics = -1
+    avg_timing_iterations = 1
+    max_aux_streams = -1
+    profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
+    tiling_optimization_level = TilingOptimizationLevel.NONE
+    hardware_compatibility_level = HardwareCompatibilityLevel.NONE
 
     def __init__(self) -> None:
         self.said: list[Any] = []
+
+    def attributes(self) -> list[str]:
+        """Every attribute that is not as it was in the beginning."""
+        changed = {name: value for name, value in vars(self).items() if hasattr(Config, name)}
+        return [
+            f"{name}={value.name if isinstance(value, enum.Enum) else value}"
+            for name, value in changed.items()
+            if name != "progress_monitor"
+        ]
+
+    def set_tactic_sources(self, sources: int) -> bool:
+        self.said.append(f"sources={sources:#b}")
+        return True
 
     def set_compute_capability(self, capability: Any, index: int) -> None:
         assert index < self.num_compute_capabilities
@@ -172,5 +210,4 @@ class Builder:
         self._logger.log(ILogger.Severity.INFO, "hello")
         monitor.step_complete("building", 1)
         monitor.phase_finish("building")
-        level = f"level={config.builder_optimization_level}"
-        return "\n".join(map(str, [*config.said, level])).encode()
+        return "\n".join(map(str, [*config.said, *config.attributes()])).encode()

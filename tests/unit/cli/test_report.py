@@ -118,3 +118,28 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     lines = _lines(*report.evidence({"equivalence": _found()}, verbose=True), width=width)
     assert max(map(len, lines)) <= width
     assert "…" not in "".join(lines)
+
+
+def _outcome(**fields: Any) -> list[str]:
+    outcome = {"kernels": {}, "integer": 0, "floating": [], "notes": [], **fields}
+    return _lines(*report.evidence({"equivalence": _found(), "outcome": outcome}, verbose=False))
+
+
+def test_what_was_asked_for_and_what_came() -> None:
+    lines = _outcome(integer=71, floating=["a", "b"])
+    assert "  71 of 73 quantized products run on integers" in lines
+    assert "  not so: a, b" in lines
+    assert "  1 of 1 quantized product run on 8-bit floats" in _outcome(
+        integer=1, on="8-bit floats"
+    )
+    assert "  2 of 2 products run on bfloat16" in _outcome(integer=2, on="bfloat16")
+
+
+def test_layers_of_a_plan() -> None:
+    lines = _outcome(layers=[{}] * 40, regions=12, reformats=3)
+    assert "  40 layers in the plan: 12 of several nodes, 3 that only change a format" in lines
+
+
+def test_a_plan_that_nobody_opened() -> None:
+    evidence = {"equivalence": _found(), "outcome": "not measured: only on a GPU"}
+    assert not [line for line in _lines(*report.evidence(evidence, verbose=False)) if "GPU" in line]

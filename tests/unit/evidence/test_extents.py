@@ -4,7 +4,7 @@ import pytest
 
 from infopt.errors import UsageError
 from infopt.evidence.equivalence import Sample
-from infopt.evidence.extents import Extent, find_extents
+from infopt.evidence.extents import Extent, find_extents, find_profiles
 
 INPUTS = [
     ir.val("x", ir.DataType.FLOAT, ["n", 3, None]),
@@ -68,3 +68,55 @@ def test_an_unknown_rank_is_refused() -> None:
 def test_words() -> None:
     assert str(Extent(1, 32, 8)) == "1..32@8"
     assert str(Extent(4, 4, 4)) == "4"
+
+
+COMMON = ["x[2]=8", "n=1..64@4"]
+
+
+def test_profiles_say_what_differs() -> None:
+    found = find_profiles(INPUTS, [["n=1", "s=1..512@128"], ["m=8..32x128"], ["s=16"]], COMMON)
+    width: dict[str | tuple[str, int], Extent] = {("x", 2): Extent(8, 8, 8)}
+    assert found == [
+        {"n": Extent(1, 1, 1), "s": Extent(1, 512, 128), **width},
+        # The usual size for all is none of this one's.
+        {"n": Extent(8, 32, 32), "s": Extent(128, 128, 128), **width},
+        {"n": Extent(1, 64, 4), "s": Extent(16, 16, 16), **width},
+    ]
+
+
+def test_profiles_take_the_rest_from_the_data_that_fits_them() -> None:
+    samples = [_sample(1, 8, 5), _sample(1, 8, 9), _sample(4, 8, 60), _sample(8, 16, 70)]
+    found = find_profiles(INPUTS, [{"n": ((1, 1, 1),)}, {"n": ((2, 8, 4),)}], (), samples)
+    assert found == [
+        {"n": Extent(1, 1, 1), "s": Extent(5, 9, 5), ("x", 2): Extent(8, 8, 8)},
+        {"n": Extent(2, 8, 4), "s": Extent(60, 70, 60), ("x", 2): Extent(8, 16, 8)},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("profiles", "message"),
+    [
+        ([["n=1", "s=4"], ["n=2"]], r"profile 2: .*, and s has none; .*--shape m="),
+        ([["s=4"], ["n=1..64@4", "s=4"]], "profiles 1 and 2 are the same"),
+        ([["s=4", "n=65"]], r"profile 1: dimension 'n' is 65, and the shapes for all .*1\.\.64"),
+        ([["s=4", "x=2x3x8", "n=1"]], "profile 1: dimension 'n' cannot be both 2 and 1"),
+        ([["s=4", "k=1"]], "profile 1: a shape is given for 'k'"),
+        ([["s=8..4"]], "profile 1: shape 's=8..4' is not understood"),
+        ([["s=1..4@5"]], "profile 1: .*usual size 5 is not within"),
+        ([["s=4", ("x=1x4x8")]], "profile 1: .*fixed at 3 cannot be 4"),
+    ],
+)
+def test_what_profiles_cannot_be(profiles: list[list[str]], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find_profiles(INPUTS, profiles, COMMON)
+
+
+def test_data_that_fits_no_profile_is_named() -> None:
+    profiles = [["n=1", "s=1..8"], ["n=4", "s=16"]]
+    with pytest.raises(UsageError, match=r"fits none of the 2 profiles \(n = 4, x\[2\] = 8, s = 7"):
+        find_profiles(INPUTS, profiles, (), [_sample(1, 8, 5), _sample(4, 8, 16), _sample(4, 8, 7)])
+
+
+def test_fixed_models_have_no_profiles() -> None:
+    with pytest.raises(UsageError, match="fixed sizes; leave the profiles out"):
+        find_profiles([ir.val("x", ir.DataType.FLOAT, [2, 3])], [["x=2x3"]])

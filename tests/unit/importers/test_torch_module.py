@@ -382,7 +382,7 @@ def test_an_operator_without_translation() -> None:
 
 def test_torchscript_is_refused() -> None:
     with pytest.warns(DeprecationWarning, match="torch.jit.trace"):
-        scripted = torch.jit.trace(torch.nn.Linear(4, 4), rand(2, 4))  # type: ignore[no-untyped-call]
+        scripted = torch.jit.trace(torch.nn.Linear(4, 4), rand(2, 4))
     with pytest.raises(ImportFailed, match=r"is TorchScript.*give the nn\.Module"):
         load(scripted, rand(2, 4))
 

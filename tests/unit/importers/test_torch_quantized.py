@@ -155,7 +155,8 @@ def test_a_file_of_it_needs_nothing_but_torch(program: Program, tmp_path: Path) 
         warnings.simplefilter("ignore")
         torch.export.save(program, tmp_path / "trained.pt2")
     code = (
-        "import sys\nfor name in ('torchao', 'lightning', 'transformers'): sys.modules[name] = None\n"
+        "import sys\n"
+        "for name in ('torchao', 'lightning', 'transformers'): sys.modules[name] = None\n"
         "from infopt.cli import main\nmain()"
     )
     command = ["optimize", "trained.pt2", "-o", "engine", "--precision", "int8-trained"]
@@ -218,7 +219,8 @@ def test_any_range(weights: tuple[int, int], activations: tuple[int, int]) -> No
 def test_a_range_that_no_integer_has() -> None:
     with pytest.raises(ImportFailed, match="no integers of ONNX hold the range from -300 to 70000"):
         import_model(
-            Fake((-128, 127), (-300, 70000)), ImportOptions(example_inputs=(torch.ones(2, 1, 8, 8),))
+            Fake((-128, 127), (-300, 70000)),
+            ImportOptions(example_inputs=(torch.ones(2, 1, 8, 8),)),
         )
 
 
@@ -227,7 +229,9 @@ def test_a_model_with_observers_says_what_to_do() -> None:
 
     module = nn.Sequential(FakeQuantize(), nn.Linear(4, 2))
     options = ImportOptions(example_inputs=(torch.ones(2, 4),))
-    with pytest.raises(ImportFailed, match=r"still observes what it rounds \(0\).*; convert it first"):
+    with pytest.raises(
+        ImportFailed, match=r"still observes what it rounds \(0\).*; convert it first"
+    ):
         import_model(module, options)
 
 
@@ -242,9 +246,7 @@ def test_a_model_with_observers_says_what_to_do() -> None:
         ("tensorrt-rtx:sm89", "it does not run it; choose one of fp32"),
     ],
 )
-def test_where_it_does_not_run(
-    program: Program, tmp_path: Path, target: str, message: str
-) -> None:
+def test_where_it_does_not_run(program: Program, tmp_path: Path, target: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         infopt.optimize(program, tmp_path / "engine", target=target, precision="int8-trained")
 

@@ -90,7 +90,10 @@ def fit(
 def test_a_training_gives_an_engine(tmp_path: Path) -> None:
     callback = OptimizeCallback(tmp_path, data=held_out(), metric=accuracy)
     module, logger = fit(callback)
-    assert [(attempt.epoch, attempt.made) for attempt in callback.attempts] == [(1, True), (2, True)]
+    assert [(attempt.epoch, attempt.made) for attempt in callback.attempts] == [
+        (1, True),
+        (2, True),
+    ]
     told = [entry["infopt/metric"] for entry in logger.seen if "infopt/metric" in entry]
     expected = [attempt.metrics["infopt/metric"] for attempt in callback.attempts]
     assert told == pytest.approx(expected)
@@ -223,5 +226,5 @@ def test_without_lightning_it_says_what_to_install() -> None:
         "except infopt.InfoptError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert 'needs lightning' in done.stdout, done.stderr
+    assert "needs lightning" in done.stdout, done.stderr
     assert 'pip install "infopt[lightning]"' in done.stdout

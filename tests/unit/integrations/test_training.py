@@ -14,7 +14,6 @@ from torch import nn
 import infopt
 from infopt.errors import Interrupted, UsageError, VerificationError
 from infopt.importers import import_model
-from infopt.integrations import training
 from infopt.integrations.training import Attempt, optimize_in_training, unwrapped
 from infopt.integrations.wishes import check_beforehand
 from infopt.ir import digest
@@ -207,7 +206,7 @@ def test_a_defect_kills_nothing_either(tmp_path: Path, monkeypatch: pytest.Monke
     def defect(*_: object, **__: object) -> None:
         raise ZeroDivisionError("not ours")
 
-    monkeypatch.setattr(training.api, "optimize", defect)
+    monkeypatch.setattr("infopt.integrations.training.api.optimize", defect)
     found = optimize_in_training(network(), tmp_path, epoch=1, example_inputs=EXAMPLE)
     assert found.error == "not ours"
     with pytest.raises(ZeroDivisionError):
@@ -229,7 +228,7 @@ def test_whoever_stops_it_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted("interrupted")
 
-    monkeypatch.setattr(training.api, "optimize", stopped)
+    monkeypatch.setattr("infopt.integrations.training.api.optimize", stopped)
     with pytest.raises(KeyboardInterrupt):
         optimize_in_training(network(), tmp_path, epoch=1, example_inputs=EXAMPLE)
 
@@ -257,7 +256,7 @@ def test_nonsense_is_an_error_at_once(tmp_path: Path, wishes: dict[str, Any], me
 def test_wrapped_modules_are_looked_into(tmp_path: Path) -> None:
     model = network()
     assert unwrapped(nn.DataParallel(model)) is model
-    wrapped = torch.compile(model, backend="eager")
+    wrapped: Any = torch.compile(model, backend="eager")
     assert unwrapped(wrapped) is model
     found = optimize_in_training(wrapped, tmp_path, epoch=1, example_inputs=EXAMPLE)
     assert found.made

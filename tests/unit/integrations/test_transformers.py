@@ -41,15 +41,15 @@ def collate(given: list[Row]) -> dict[str, torch.Tensor]:
 
 def model() -> Any:
     torch.manual_seed(0)
-    config = transformers.BertConfig(
+    config: Any = transformers.BertConfig(
         vocab_size=64,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=32,
-        num_labels=2,
     )
+    config.num_labels = 2
     return transformers.BertForSequenceClassification(config)
 
 
@@ -92,7 +92,10 @@ def test_a_training_gives_an_engine(tmp_path: Path) -> None:
     made, heard = trainer(tmp_path)
     callback = OptimizeCallback(tmp_path / "engines").attach(made)
     made.train()
-    assert [(attempt.epoch, attempt.made) for attempt in callback.attempts] == [(1, True), (2, True)]
+    assert [(attempt.epoch, attempt.made) for attempt in callback.attempts] == [
+        (1, True),
+        (2, True),
+    ]
     told = [entry for entry in heard.logs if "infopt/made" in entry]
     assert [entry["epoch"] for entry in told] == [1.0, 2.0]
     assert all(entry["infopt/max_error"] < 1e-4 for entry in told)

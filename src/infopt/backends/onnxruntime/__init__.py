@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from infopt.backends.base import Backend, Outcome, RunOptions, Session
-from infopt.backends.onnxruntime import choices, emulation, outcome, policies, runtime
+from infopt.backends.onnxruntime import choices, emulation, outcome, policies, providers, runtime
 from infopt.backends.onnxruntime.opsets import at_runnable_opset
 from infopt.backends.onnxruntime.session import OrtSession
 from infopt.errors import UnavailableError
@@ -34,6 +34,9 @@ class OnnxRuntimeBackend(Backend):
     def legalization(self) -> tuple[Pass, ...]:
         return choices.legalization(self.target.provider)
 
+    def check_options(self, options: RunOptions) -> None:
+        providers.Providers.chosen(self.target.provider, options.provider_options)
+
     def compile(self, model: ir.Model, directory: Path) -> None:
         files.write_onnx(at_runnable_opset(model, self.target), directory)
 
@@ -50,7 +53,7 @@ class OnnxRuntimeBackend(Backend):
         return self._open(model_file, options, as_engine=False)
 
     def _open(self, model_file: Path, options: RunOptions, *, as_engine: bool) -> Session:
-        reason = self.unavailable()
+        reason = providers.unavailable(self.target, options.provider_options)
         if reason is not None:
             raise UnavailableError(reason)
         return OrtSession(

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from infopt.backends.base import RunOptions, Session
+from infopt.backends.base import RunOptions, Session, Timeline
+from infopt.backends.onnxruntime import timeline
+from infopt.backends.onnxruntime.binding import Binding, CapturedCalls, torch_type, unbindable
+from infopt.backends.onnxruntime.providers import Providers
 from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.engine import TensorSpec
-from infopt.errors import CompileError, DataError, UsageError, nearest
+from infopt.errors import CompileError, DataError, InfoptError, UsageError, nearest
 
 _NUMPY = {
     "float": "float32",
@@ -56,6 +59,8 @@ class OrtSession(Session):
 
         Raises:
             CompileError: ONNX Runtime refuses the model.
+            UnavailableError: The provider that was asked for is not there.
+            UsageError: An option of it has no such value.
         """
         ort = onnxruntime()
         settings = ort.SessionOptions()
@@ -65,20 +70,17 @@ class OrtSession(Session):
         settings.inter_op_num_threads = 1
         if not options.optimize:
             settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._profile = options.profile
         if options.profile is not None:
-            settings.enable_profiling = True
-            settings.profile_file_prefix = str(options.profile)
-        # The processor stands behind every device, for the operators that it lacks.
-        providers: list[Any] = [(provider, dict(options.provider_options))]
-        if provider != "CPUExecutionProvider":
-            providers.append("CPUExecutionProvider")
+            timeline.ask(settings, options.profile)
+        providers = Providers.chosen(provider, options.provider_options)
         try:
-            self.raw = ort.InferenceSession(
-                str(model_file), settings, providers=providers, disabled_optimizers=list(without)
-            )
+            self.raw = providers.open(model_file, settings, list(without))
+        except InfoptError:
+            raise
         except Exception as error:
             raise CompileError(f"ONNX Runtime refuses {model_file}: {_first_line(error)}") from None
-        self.device = "cuda" if provider.startswith("CUDA") else "cpu"
+        self._binds, self._place = providers.binds, providers.place
         self.inputs = tuple(_spec(node) for node in self.raw.get_inputs())
         self.outputs = tuple(_spec(node) for node in self.raw.get_outputs())
         self._known = {spec.name: spec for spec in self.inputs}
@@ -88,19 +90,29 @@ class OrtSession(Session):
         self._plain = _plain(self.inputs)
         self._equal = _equal_sizes(self.inputs) if hold_names else ()
         self._time_limit = options.time_limit
+        self._binding = Binding(self.raw, self.outputs, self._place)
+        self._captured = self._capturing() if providers.captures else None
         # Our own checks have been made by then; ONNX Runtime's wrapper would make them again,
         # for 2 microseconds of each call. On a device the wrapper knows what to fall back to.
-        self._call = self.raw._sess.run if self.device == "cpu" else self.raw.run
+        self._call = self.raw._sess.run if not self._binds else self.raw.run
 
     def __call__(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Any]:
         """Compute the outputs; see :meth:`Session.__call__`."""
         given = inputs if inputs is not None and not named else {**(inputs or {}), **named}
-        if self._is_ready(given):
+        if self._captured is None and self._is_ready(given):
             return dict(zip(self._names, self._run(self._names, given), strict=True))
         torch = sys.modules.get("torch")
         if torch is not None and any(isinstance(v, torch.Tensor) for v in given.values()):
             return self._run_torch(given, torch)
+        if self._captured is not None:
+            return self._capture(self._check(given))
         return dict(zip(self._names, self._run(self._names, self._check(given)), strict=True))
+
+    def timeline(self) -> Timeline:
+        """What the profiler noted; see :meth:`Session.timeline`."""
+        if self._profile is None:
+            raise RuntimeError("profile the session by its options")
+        return timeline.read(Path(self.raw.end_profiling()), self._profile)
 
     def _is_ready(self, given: Mapping[str, Any]) -> bool:
         """Whether ONNX Runtime takes ``given`` as it is: the common case, told in a microsecond.
@@ -148,34 +160,86 @@ class OrtSession(Session):
             name: value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
             for name, value in given.items()
         }
-        if self.device == "cpu":
+        if not self._binds:
             feeds = {name: t.detach().cpu().contiguous().numpy() for name, t in tensors.items()}
             outputs = self._run(self._names, self._check(feeds))
             return {n: torch.from_numpy(o) for n, o in zip(self._names, outputs, strict=True)}
-        binding = self.raw.io_binding()
-        held = [t.detach().to("cuda").contiguous() for t in tensors.values()]
-        torch.cuda.current_stream().synchronize()  # ONNX Runtime works on a stream of its own
-        for name, tensor in zip(tensors, held, strict=True):
-            binding.bind_input(
-                name,
-                "cuda",
-                tensor.device.index or 0,
-                _numpy_type(self._known[name]),
-                tuple(tensor.shape),
-                tensor.data_ptr(),
+        self._check_names(tensors)
+        held = {name: self._on_device(name, t, torch) for name, t in tensors.items()}
+        self._check_equal(held)
+        if self._captured is not None:
+            return self._capture(held, torch)
+        try:
+            return self._binding.run({n: (self._known[n], t) for n, t in held.items()}, torch)
+        except Exception as error:
+            raise _cannot_run(error) from None
+
+    def _capturing(self) -> CapturedCalls:
+        """Captured calls, if there can be any.
+
+        Raises:
+            UsageError: An input or output has no place on a device.
+        """
+        others = unbindable((*self.inputs, *self.outputs))
+        if others:
+            raise UsageError(
+                f"no call of this model can be captured: {others[0]!r} is no tensor of numbers; "
+                "leave enable_cuda_graph away"
             )
-        for spec in self.outputs:
-            binding.bind_output(spec.name, "cuda")
-        self.raw.run_with_iobinding(binding)
-        binding.synchronize_outputs()
-        results = binding.get_outputs()
-        return {
-            spec.name: torch.from_dlpack(value._ortvalue)
-            for spec, value in zip(self.outputs, results, strict=True)
-        }
+        return CapturedCalls(self.raw, self.inputs, self.outputs, self._place)
+
+    def _capture(self, feeds: Mapping[str, Any], torch: Any = None) -> dict[str, Any]:
+        assert self._captured is not None
+        for name in feeds:
+            if name not in self._known:
+                raise DataError(
+                    f"input {name!r} is optional, and captured calls have its default built in; "
+                    "leave it away, or load the engine without enable_cuda_graph"
+                )
+        try:
+            return self._captured.run(feeds, torch)
+        except Exception as error:
+            raise _cannot_run(error) from None
+
+    def _on_device(self, name: str, tensor: Any, torch: Any) -> Any:
+        """A tensor as ONNX Runtime reads it: in one piece, on the GPU; its own where it is so."""
+        if name not in self._known:
+            raise DataError(f"input {name!r} is optional; give it as an array, or leave it away")
+        spec = self._known[name]
+        wanted = torch_type(spec, torch)
+        if wanted is None:
+            raise DataError(f"input {name!r} is {spec.dtype}, which torch lacks; give an array")
+        if tensor.dtype != wanted:
+            raise DataError(
+                f"input {name!r} is {tensor.dtype}, but the model takes {spec.dtype}; "
+                f"convert it with .to({wanted})"
+            )
+        _check_rank(spec, tuple(tensor.shape))
+        if tensor.is_cuda and tensor.device.index != self._place.index:
+            raise DataError(
+                f"input {name!r} is on {tensor.device}, the engine runs on {self._place}; "
+                f"move it with .to('{self._place}')"
+            )
+        if tensor.device.type != self._place.kind:
+            tensor = tensor.to(str(self._place))
+        return tensor.detach().contiguous()
+
+    def facts(self) -> dict[str, Any]:
+        if self._captured is None:
+            return {}
+        return {"cuda_graphs": f"one for each shape, {self._captured.captured} so far"}
 
     def _check(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs as ONNX Runtime takes them, or an error that a person understands."""
+        self._check_names(given)
+        feeds = {
+            name: self._array(value, self._known[name]) if name in self._known else value
+            for name, value in given.items()
+        }
+        self._check_equal(feeds)
+        return feeds
+
+    def _check_names(self, given: Iterable[str]) -> None:
         for name in given:
             if name not in self._accepted:
                 raise DataError(
@@ -187,10 +251,8 @@ class OrtSession(Session):
             raise DataError(
                 f"input {missing[0]!r} is missing; the inputs are {', '.join(self._known)}"
             )
-        feeds = {
-            name: self._array(value, self._known[name]) if name in self._known else value
-            for name, value in given.items()
-        }
+
+    def _check_equal(self, feeds: Mapping[str, Any]) -> None:
         for one, i, other, j in self._equal:
             if np.shape(feeds[one])[i : i + 1] != np.shape(feeds[other])[j : j + 1]:
                 dim = (self._known[one].shape or ())[i]
@@ -199,7 +261,6 @@ class OrtSession(Session):
                     f"{list(np.shape(feeds[other]))} must have the same {dim!r}: "
                     f"dimension {i} of the one and {j} of the other"
                 )
-        return feeds
 
     def _array(self, value: Any, spec: TensorSpec) -> Any:
         wanted = _NUMPY.get(spec.dtype)
@@ -211,12 +272,7 @@ class OrtSession(Session):
                 f"input {spec.name!r} is {array.dtype}, but the model takes {wanted}; "
                 f"convert it with .astype('{wanted}')"
             )
-        # ONNX Runtime shows an unknown rank as rank 0.
-        if spec.shape and array.ndim != len(spec.shape):
-            raise DataError(
-                f"input {spec.name!r} has shape {list(array.shape)}, but the model takes "
-                f"rank {len(spec.shape)}: {list(spec.shape)}"
-            )
+        _check_rank(spec, array.shape)
         return array
 
 
@@ -228,8 +284,13 @@ def _plain(inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[np.dtype, int]]:
     return {spec.name: (np.dtype(_NUMPY[spec.dtype]), len(spec.shape or ())) for spec in inputs}
 
 
-def _numpy_type(spec: TensorSpec) -> Any:
-    return np.dtype(_NUMPY[spec.dtype])
+def _check_rank(spec: TensorSpec, shape: tuple[int, ...]) -> None:
+    # ONNX Runtime shows an unknown rank as rank 0.
+    if spec.shape and len(shape) != len(spec.shape):
+        raise DataError(
+            f"input {spec.name!r} has shape {list(shape)}, but the model takes "
+            f"rank {len(spec.shape)}: {list(spec.shape)}"
+        )
 
 
 def _equal_sizes(specs: Iterable[TensorSpec]) -> tuple[tuple[str, int, str, int], ...]:

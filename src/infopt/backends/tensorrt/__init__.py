@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import onnx_ir as ir
 
 from infopt.backends.base import Backend, Outcome, RunOptions, Session
-from infopt.backends.tensorrt import builder, complaints, cuda, plan, policies, runtime, simulation
+from infopt.backends.tensorrt import (
+    builder,
+    complaints,
+    cuda,
+    layers,
+    outcome,
+    plan,
+    policies,
+    runtime,
+    settings,
+    simulation,
+)
 from infopt.backends.tensorrt import timings as timings_
 from infopt.backends.tensorrt.options import BuildOptions
-from infopt.backends.tensorrt.profiles import profile
+from infopt.backends.tensorrt.profiles import as_facts, profile
+from infopt.backends.tensorrt.session import TensorRtSession
 from infopt.engine import PLAN_FILE
 from infopt.errors import CompileError, UnavailableError
 from infopt.events import Event, Listener
-from infopt.evidence.extents import Extent
-from infopt.evidence.shapes import Dim
+from infopt.evidence.extents import Extents
 from infopt.evidence.synthetic import required_inputs
 from infopt.ir import files
 from infopt.ir.layers import Layers
@@ -28,6 +39,7 @@ from infopt.passes.cleanup.eliminate_noops import EliminateNoops
 from infopt.passes.cleanup.fold_constants import FoldConstants
 from infopt.passes.cleanup.simplify_shapes import SimplifyShapes
 from infopt.passes.legalization.plain_attention import PlainAttention
+from infopt.passes.legalization.widen_operators import WidenOperators
 from infopt.pipeline import Step
 
 
@@ -48,6 +60,8 @@ class TensorRtBackend(Backend):
         # lacks, ONNX defines next to nothing by what it knows (docs/design/0011-tensorrt.md).
         return (
             PlainAttention(),
+            # It has these in float32 and float16, and none of them in bfloat16.
+            WidenOperators(),
             # Definitions compute shapes of their own, and the same constants again and again.
             SimplifyShapes(),
             FoldConstants(),
@@ -57,7 +71,7 @@ class TensorRtBackend(Backend):
         )
 
     def check_options(self, options: RunOptions) -> None:
-        wishes = BuildOptions.parse(options.provider_options)
+        wishes, _ = settings.parse(options.provider_options)
         wishes.check(rtx=bool(self.target.selectable), gpu=runtime.has_gpu())
 
     def compile(self, model: ir.Model, directory: Path) -> None:
@@ -66,12 +80,12 @@ class TensorRtBackend(Backend):
     def build(
         self,
         directory: Path,
-        extents: Mapping[Dim, Extent],
+        profiles: Sequence[Extents],
         options: RunOptions,
         scratch: Path,
         tell: Listener,
     ) -> Mapping[str, Any]:
-        wishes = BuildOptions.parse(options.provider_options)
+        wishes, _ = settings.parse(options.provider_options)
         model = files.read_onnx(directory / files.MODEL_FILE)
         gpu = runtime.gpu(self.target)
         request = builder.Request(
@@ -79,7 +93,7 @@ class TensorRtBackend(Backend):
             model=directory / files.MODEL_FILE,
             plan=directory / PLAN_FILE,
             capabilities=self.target.capabilities,
-            profile=profile(required_inputs(model), extents),
+            profiles=tuple(profile(required_inputs(model), extents) for extents in profiles),
             options=wishes,
             timings=self._timings(wishes, gpu),
         )
@@ -99,7 +113,7 @@ class TensorRtBackend(Backend):
             "version": built.version,
             "capabilities": self._capabilities(wishes, gpu),
             "gpu": gpu,
-            "profile": {name: vars(shapes) for name, shapes in request.profile.items()},
+            "profiles": as_facts(request.profiles),
             "options": wishes.as_dict(),
             "timing_cache": built.timing_cache,
             "network": built.network,
@@ -110,7 +124,7 @@ class TensorRtBackend(Backend):
 
     def _capabilities(self, wishes: BuildOptions, gpu: Mapping[str, str]) -> tuple[str, ...]:
         """The only GPUs on which the plan runs; empty where it is for many."""
-        if gpu and not wishes.hardware_compatible:
+        if gpu and wishes.hardware_compatible != "ampere":
             return (gpu["capability"],)
         return self.target.capabilities
 
@@ -123,26 +137,33 @@ class TensorRtBackend(Backend):
             self.target.name, version, *gpu.values(), str(sorted(wishes.as_dict().items()))
         )
 
-    def load(self, directory: Path, options: RunOptions) -> Session:
+    def load(self, directory: Path, options: RunOptions) -> TensorRtSession:
         facts = plan.read_facts(directory)
         plan.check_version(facts, self.target, runtime.installed_version(self.target))
         driver = cuda.driver()
         plan.check_capability(facts, driver.capability())
-        BuildOptions.parse(options.provider_options)
-        from infopt.backends.tensorrt.session import TensorRtSession
-
+        _, how = settings.parse(options.provider_options)
         return TensorRtSession(
             runtime.library(self.target),
             driver,
             plan.read_plan(directory, facts),
             directory / files.MODEL_FILE if facts["options"]["strip_weights"] else None,
+            how,
         )
 
     def simulate(self, directory: Path, options: RunOptions) -> Session:
         return simulation.simulate(directory, options)
 
     def outcome(self, directory: Path) -> Outcome | None:
-        return None  # only a GPU opens a plan
+        if self.unavailable() is not None:
+            return None  # only a GPU opens a plan
+        told = self.load(directory, RunOptions()).inspect()
+        model = files.read_onnx(directory / files.MODEL_FILE)
+        try:
+            found = layers.read(told)
+        except CompileError as error:  # the engine is none the worse for it
+            return Outcome({}, 0, (), notes=(str(error),))
+        return outcome.compare(outcome.asked(model), found)
 
     def open_model(self, model_file: Path, options: RunOptions) -> Session:
         raise UnavailableError(

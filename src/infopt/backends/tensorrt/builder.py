@@ -15,7 +15,7 @@ from typing import Any
 
 from infopt.backends.tensorrt import timings
 from infopt.backends.tensorrt.options import BuildOptions
-from infopt.backends.tensorrt.profiles import Range
+from infopt.backends.tensorrt.profiles import Profile, as_facts
 from infopt.errors import CompileError, UnavailableError
 
 _WORKER = "infopt.backends.tensorrt.worker"
@@ -34,8 +34,8 @@ class Request:
     """The file to write."""
     capabilities: tuple[str, ...]
     """Of the GPUs to build for; empty for TensorRT's own choice."""
-    profile: Mapping[str, Range]
-    """The shapes of each input that is dynamic."""
+    profiles: tuple[Profile, ...]
+    """The shapes of each input that is dynamic; if none is, one profile that is empty."""
     options: BuildOptions
     timings: Path | None
     """Where timings of earlier builds are, and those of this one go."""
@@ -86,7 +86,7 @@ def build(request: Request, scratch: Path, progress: Callable[[str, int, int], N
         "model": str(request.model),
         "plan": str(request.plan),
         "capabilities": request.capabilities,
-        "profile": {name: dataclasses.asdict(shapes) for name, shapes in request.profile.items()},
+        "profiles": as_facts(request.profiles),
         "options": request.options.as_dict(),
         "cache_in": None if known is None else str(known),
         "cache_out": None if learned is None else str(learned),

@@ -10,6 +10,7 @@ from typing import Any
 from infopt.errors import UsageError, nearest
 
 _SIZE = re.compile(r"(\d+)\s*([KMG]i?B)?")
+_SOURCES = ("edge_mask_convolutions", "jit_convolutions")
 _UNITS: dict[str | None, int] = {
     None: 1,
     **dict(zip(("KB", "MB", "GB"), (10**3, 10**6, 10**9), strict=True)),
@@ -30,13 +31,32 @@ class BuildOptions:
     timing_cache: bool = True
     """Whether timings of earlier builds are used, and those of this one kept."""
     version_compatible: bool = False
-    """Whether later TensorRT versions are to run the engine as well."""
-    hardware_compatible: bool = False
-    """Whether other GPUs, from Ampere on, are to run it as well (``tensorrt`` only)."""
+    """Whether later TensorRT versions are to run the engine as well (``tensorrt`` only)."""
+    exclude_lean_runtime: bool = False
+    """Whether such an engine does without the runtime in it that lets it run anywhere."""
+    hardware_compatible: str | None = None
+    """Which other GPUs are to run it as well (``tensorrt`` only): ``ampere``, all from Ampere on,
+    or ``same``, all of the same compute capability."""
     refit: bool = False
     """Whether the weights of the finished engine can be replaced."""
     strip_weights: bool = False
     """Whether to leave the weights out of the plan; they are put in when it is loaded."""
+    weight_streaming: bool = False
+    """Whether weights may stay in the memory of the host, to be fetched as they are used."""
+    sparse_weights: bool = False
+    """Whether kernels may leave out the zeros of weights of which two in four are."""
+    tactic_sources: tuple[str, ...] | None = None
+    """Where kernels may come from, names with ``+`` between them, or ``none``; by default
+    TensorRT's own choice."""
+    max_tactics: int | None = None
+    """How many kernels are timed for one layer, at most."""
+    timing_iterations: int | None = None
+    """How often each is timed."""
+    aux_streams: int | None = None
+    """How many streams a call may use beside its own; 0 for none."""
+    tiling: str | None = None
+    """How long to look for a good division of layers into tiles: ``none``, ``fast``, ``moderate``
+    or ``full``."""
 
     @staticmethod
     def parse(given: Mapping[str, str]) -> BuildOptions:
@@ -66,7 +86,9 @@ class BuildOptions:
         """
         if rtx and self.version_compatible:
             raise UsageError("TensorRT for RTX builds for its own version only; use tensorrt")
-        if rtx and self.hardware_compatible:
+        if self.exclude_lean_runtime and not self.version_compatible:
+            raise UsageError("exclude_lean_runtime is for engines with version_compatible=true")
+        if rtx and self.hardware_compatible is not None:
             raise UsageError(
                 "TensorRT for RTX is told which GPUs to build for, as in tensorrt-rtx:sm86+sm89"
             )
@@ -86,7 +108,54 @@ def _flag(name: str, text: str) -> bool:
     return values[text.lower()]
 
 
-def _size(name: str, text: str) -> int:
+def _word(*words: str) -> Callable[[str, str], str]:
+    def read(name: str, text: str) -> str:
+        if text.lower() not in words:
+            raise UsageError(
+                f"option {name}={text} is not understood; it is one of {', '.join(words)}"
+            )
+        return text.lower()
+
+    return read
+
+
+def _compatibility(name: str, text: str) -> str | None:
+    # What it was before there were two kinds.
+    found = {"true": "ampere", "1": "ampere", "on": "ampere"}.get(text.lower(), text)
+    if found.lower() in ("false", "0", "off"):
+        return None
+    return _word("ampere", "same")(name, found)
+
+
+def _sources(name: str, text: str) -> tuple[str, ...]:
+    if text.lower() == "none":
+        return ()
+    words = text.lower().split("+")
+    if not set(words) <= set(_SOURCES):
+        raise UsageError(
+            f"option {name}={text} is not understood; it is none, or names with + between them, "
+            f"of {', '.join(_SOURCES)}"
+        )
+    return tuple(word.upper() for word in words)
+
+
+def _number(least: int) -> Callable[[str, str], int]:
+    def read(name: str, text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise UsageError(
+                f"option {name}={text} is not understood; write a number of at least {least}"
+            )
+        return int(text)
+
+    return read
+
+
+def size(name: str, text: str) -> int:
+    """The bytes that ``text`` says, as in ``4GiB``.
+
+    Raises:
+        UsageError: It says none.
+    """
     match = _SIZE.fullmatch(text.strip())
     if match is None or int(match[1]) == 0:
         raise UsageError(f"option {name}={text} is not understood; write {name}=4GiB, for example")
@@ -101,6 +170,12 @@ def _level(name: str, text: str) -> int:
 
 _READ: Mapping[str, Callable[[str, str], Any]] = {
     **{field.name: _flag for field in dataclasses.fields(BuildOptions)},
-    "workspace": _size,
+    "workspace": size,
     "optimization_level": _level,
+    "hardware_compatible": _compatibility,
+    "tactic_sources": _sources,
+    "max_tactics": _number(1),
+    "timing_iterations": _number(1),
+    "aux_streams": _number(0),
+    "tiling": _word("none", "fast", "moderate", "full"),
 }

@@ -1,14 +1,21 @@
-"""Optimization profiles: the sizes of each input between which an engine is built to run."""
+"""Optimization profiles: the sizes of each input between which an engine is built to run.
+
+An engine has one or several. Each has kernels of its own, that are fastest at its usual sizes; a
+call runs in one of them, and sizes that lie in none cannot run.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx_ir as ir
 
-from infopt.evidence.extents import Extent
-from infopt.evidence.shapes import Dim, dims_of
+from infopt.errors import DataError, EngineError
+from infopt.evidence.extents import Extent, Extents
+from infopt.evidence.shapes import dims_of
 
 Sizes = tuple[int, ...]
 
@@ -22,8 +29,31 @@ class Range:
     """The shape to be fastest at."""
     most: Sizes
 
+    def holds(self, shape: Sequence[int]) -> bool:
+        """Whether ``shape`` lies within."""
+        return len(shape) == len(self.least) and all(
+            low <= size <= high
+            for low, size, high in zip(self.least, shape, self.most, strict=True)
+        )
 
-def profile(inputs: Sequence[ir.Value], extents: Mapping[Dim, Extent]) -> dict[str, Range]:
+    def distance(self, shape: Sequence[int]) -> float:
+        """How far a shape that lies within is from the usual one: 0 there, more beside it.
+
+        Half of a size is as far as twice of it.
+        """
+        pairs = zip(shape, self.usual, strict=True)
+        return sum(abs(math.log(max(size, 1) / max(usual, 1))) for size, usual in pairs)
+
+    def __str__(self) -> str:
+        """Return ``[1, 1] to [8, 512]``."""
+        return f"{list(self.least)} to {list(self.most)}"
+
+
+Profile = Mapping[str, Range]
+"""Input name → its shapes; of inputs with a dynamic dimension only."""
+
+
+def profile(inputs: Sequence[ir.Value], extents: Extents) -> dict[str, Range]:
     """The range of every input with a dynamic dimension.
 
     Args:
@@ -42,3 +72,75 @@ def profile(inputs: Sequence[ir.Value], extents: Mapping[Dim, Extent]) -> dict[s
             most=tuple(extent.most for extent in known),
         )
     return found
+
+
+def profile_for(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]]) -> int:
+    """The number of the profile to run a call in: of those that hold it, the nearest.
+
+    The nearest is the one whose usual shapes differ by the least factors; of equally near ones the
+    first.
+
+    Args:
+        profiles: Of the engine, in the order in which it was built.
+        shapes: Input name → its shape in the call. Inputs that no profile names are fixed.
+
+    Raises:
+        DataError: No profile holds all of the shapes; the message says what the engine takes.
+    """
+    holding = [
+        number
+        for number, each in enumerate(profiles)
+        if all(shapes_.holds(shapes[name]) for name, shapes_ in each.items())
+    ]
+    if not holding:
+        raise DataError(_fits_none(profiles, shapes))
+    return min(
+        holding,
+        key=lambda number: sum(
+            shapes_.distance(shapes[name]) for name, shapes_ in profiles[number].items()
+        ),
+    )
+
+
+def _fits_none(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]]) -> str:
+    for name in profiles[0]:
+        if not any(each[name].holds(shapes[name]) for each in profiles):
+            ranges = " or ".join(dict.fromkeys(str(each[name]) for each in profiles))
+            return (
+                f"input {name!r} has shape {list(shapes[name])}; the engine was built for {ranges}"
+            )
+    given = ", ".join(f"{name} {list(shapes[name])}" for name in profiles[0])
+    known = "; or ".join(
+        ", ".join(f"{name} {ranges}" for name, ranges in each.items()) for each in profiles
+    )
+    return f"no profile of the engine holds all of {given}; it was built for {known}"
+
+
+def as_facts(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
+    """Ready for JSON."""
+    return [
+        {name: dataclasses.asdict(shapes) for name, shapes in each.items()} for each in profiles
+    ]
+
+
+def from_facts(facts: Mapping[str, Any]) -> tuple[Profile, ...]:
+    """The profiles of an engine, as its facts have them; at least one.
+
+    Raises:
+        EngineError: The facts are malformed.
+    """
+    try:
+        found = tuple(
+            {name: _range(shapes) for name, shapes in each.items()} for each in facts["profiles"]
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EngineError(
+            f"the engine's profiles are malformed ({error!r}); build it again"
+        ) from None
+    if not found:
+        raise EngineError("the engine has no profile; build it again")
+    return found
+
+
+def _range(shapes: Mapping[str, Sequence[int]]) -> Range:
+    return Range(**{key: tuple(map(int, sizes)) for key, sizes in shapes.items()})

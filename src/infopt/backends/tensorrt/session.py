@@ -7,38 +7,49 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-
 from infopt.backends.base import Session
-from infopt.backends.tensorrt.cuda import Buffer, Driver
-from infopt.engine import TensorSpec
-from infopt.errors import CompileError, DataError, nearest
+from infopt.backends.tensorrt.contexts import Contexts
+from infopt.backends.tensorrt.cuda import Driver
+from infopt.backends.tensorrt.face import Face
+from infopt.backends.tensorrt.graphs import Captures
+from infopt.backends.tensorrt.lane import Lane
+from infopt.backends.tensorrt.memory import (
+    Arrays,
+    Feed,
+    Tensors,
+    feed_of_array,
+    feed_of_tensor,
+    to_array,
+    to_tensor,
+    torch_type,
+)
+from infopt.backends.tensorrt.pool import Pool
+from infopt.backends.tensorrt.settings import AUTOMATIC, Settings
+from infopt.errors import CompileError, DataError, UsageError
 
-_TYPES: Mapping[str, tuple[str, np.dtype[Any]]] = {
-    "FLOAT": ("float", np.dtype(np.float32)),
-    "HALF": ("float16", np.dtype(np.float16)),
-    "BF16": ("bfloat16", np.dtype(ml_dtypes.bfloat16)),
-    "INT8": ("int8", np.dtype(np.int8)),
-    "INT32": ("int32", np.dtype(np.int32)),
-    "INT64": ("int64", np.dtype(np.int64)),
-    "BOOL": ("bool", np.dtype(np.bool_)),
-    "UINT8": ("uint8", np.dtype(np.uint8)),
-    "FP8": ("float8e4m3fn", np.dtype(ml_dtypes.float8_e4m3fn)),
-}
-"""TensorRT's name of a type → ONNX's and numpy's."""
+_DEFAULT_STREAMS = (0, 1, 2)  # that of all, the same by name (CU_STREAM_LEGACY), that of a thread
 
 
 class TensorRtSession(Session):
-    """Runs one plan on the first GPU. One call at a time: it has one context and one stream."""
+    """Runs one plan on the first GPU, for any number of threads.
 
-    parallel = False
+    Arrays are copied to the GPU and back, and a call returns when they are there. Torch tensors on
+    the GPU are read where they lie and outputs are new ones; a call is put on torch's current
+    stream (``torch.cuda.stream`` chooses another) and returns at once, as torch's own do.
+    """
 
-    def __init__(self, trt: Any, driver: Driver, plan: bytes, weights: Path | None = None) -> None:
+    def __init__(
+        self,
+        trt: Any,
+        driver: Driver,
+        plan: bytes,
+        weights: Path | None = None,
+        settings: Settings | None = None,
+    ) -> None:
         """Deserialize a plan that is trusted.
 
         Args:
@@ -46,12 +57,15 @@ class TensorRtSession(Session):
             driver: Of the GPU.
             plan: Native code; its digest has been compared.
             weights: The ONNX file that holds the weights, where the plan has none.
+            settings: How to run.
 
         Raises:
             CompileError: TensorRT refuses the plan.
+            UsageError: The engine cannot run so.
         """
+        settings = settings or Settings()
         driver.use()
-        self._driver = driver
+        self._trt, self._driver = trt, driver
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -59,89 +73,106 @@ class TensorRtSession(Session):
             raise CompileError("TensorRT refuses the plan on this machine; build the engine again")
         if weights is not None:
             self._put_in(trt, weights)
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise CompileError("there is not enough memory on the GPU to run the engine")
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        given = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
-        self.inputs = tuple(self._spec(name) for name in given)
-        self.outputs = tuple(self._spec(name) for name in names if name not in given)
-        self._types = {name: _TYPES[self._engine.get_tensor_dtype(name).name][1] for name in names}
-        self._ranges = {
-            name: tuple(map(tuple, self._engine.get_tensor_profile_shape(name, 0)))
-            for name in given
-        }
-        self._buffers = {name: Buffer(driver) for name in names}
-        weakref.finalize(self, _release, self._buffers.values())
-        self._stream = driver.stream()
-        self._allocators = {spec.name: self._allocator(trt, spec.name) for spec in self.outputs}
+        self._stream_weights(settings)  # before the first context: it decides what they take
+        self.face = Face.of(trt, self._engine)
+        self.inputs, self.outputs = self.face.inputs, self.face.outputs
+        self._captures = Captures(settings, self.face)
+        contexts = Contexts(trt, self._engine, settings)
+        face, captures, lanes = self.face, self._captures, list[Lane]()
+
+        def make() -> Lane:
+            lanes.append(Lane(driver, contexts, face, captures))
+            return lanes[-1]
+
+        self._lanes = Pool(make, settings.contexts)
+        weakref.finalize(self, _close, lanes)
+        with self._lanes.lend():
+            pass  # too little memory shows now
 
     def __call__(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Any]:
         """Compute the outputs; see :meth:`Session.__call__`."""
         given = {**(inputs or {}), **named}
+        self.face.check_names(given)
         torch = sys.modules.get("torch")
-        if torch is not None and any(isinstance(v, torch.Tensor) for v in given.values()):
-            arrays = {
-                name: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v
-                for name, v in given.items()
-            }
-            return {name: torch.from_numpy(array) for name, array in self._run(arrays).items()}
-        return self._run(given)
+        tensors = [] if torch is None else [v for v in given.values() if _is_tensor(v, torch)]
+        if torch is None or not tensors:
+            return self._on_host(given)
+        if any(tensor.is_cuda for tensor in tensors):
+            return self._on_gpu(given, torch)
+        arrays = {n: to_array(v, torch) if _is_tensor(v, torch) else v for n, v in given.items()}
+        return {name: to_tensor(array, torch) for name, array in self._on_host(arrays).items()}
 
-    def _run(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        feeds = self._check(given)
+    def facts(self) -> dict[str, Any]:
+        return {"cuda_graphs": self._captures.said}
+
+    def inspect(self) -> str:
+        """What TensorRT says of the engine's layers, as JSON, for its usual shapes.
+
+        Formats and types of dynamic shapes are known only to a context that has been told them.
+        """
         self._driver.use()
-        for name, array in feeds.items():
-            address = self._buffers[name].reserve(array.nbytes)
-            self._driver.to_device(address, array.ctypes.data, array.nbytes, self._stream)
-            if not self._context.set_input_shape(name, array.shape):
-                raise DataError(f"input {name!r} cannot have shape {list(array.shape)}")
-            self._context.set_tensor_address(name, address)
-        for name, allocator in self._allocators.items():
-            self._context.set_output_allocator(name, allocator)
-        if not self._context.execute_async_v3(self._stream):
-            raise CompileError("TensorRT could not run the engine; see whether memory is left")
-        self._driver.synchronize(self._stream)
-        outputs = {}
-        for name, allocator in self._allocators.items():
-            array = np.empty(allocator.shape, self._types[name])
-            source = self._buffers[name].address
-            self._driver.to_host(array.ctypes.data, source, array.nbytes, self._stream)
-            outputs[name] = array
-        self._driver.synchronize(self._stream)
+        with self._lanes.lend() as lane:
+            context = lane.context_for(
+                {name: found.usual for name, found in self.face.profiles[0].items()}
+            )
+            inspector = self._engine.create_engine_inspector()
+            inspector.execution_context = context
+            return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
+
+    def _on_host(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        face = self.face
+        feeds = {s.name: feed_of_array(face.array(s.name, given[s.name])) for s in face.inputs}
+        self._driver.use()
+        with self._lanes.lend() as lane:
+            results = Arrays(self._driver, lane.buffers, face.dtypes)
+            outputs = lane.run(feeds, results, lane.stream)
+            self._driver.synchronize(lane.stream)
         return outputs
 
-    def _check(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The inputs as TensorRT takes them, or an error that a person understands."""
-        for name in given:
-            if name not in self._ranges:
-                raise DataError(
-                    f"there is no input {name!r}{nearest(name, self._ranges)}; "
-                    f"the inputs are {', '.join(self._ranges)}"
-                )
-        feeds = {}
-        for name, (least, _, most) in self._ranges.items():
-            if name not in given:
-                raise DataError(
-                    f"input {name!r} is missing; the inputs are {', '.join(self._ranges)}"
-                )
-            array = np.asarray(given[name])
-            if array.dtype != self._types[name]:
-                raise DataError(
-                    f"input {name!r} is {array.dtype}, the engine takes {self._types[name]}; "
-                    f"convert it with .astype('{self._types[name]}')"
-                )
-            fits = array.ndim == len(least) and all(
-                low <= size <= high
-                for low, size, high in zip(least, array.shape, most, strict=True)
+    def _on_gpu(self, given: Mapping[str, Any], torch: Any) -> dict[str, Any]:
+        feeds = {s.name: self._tensor_feed(s.name, given[s.name], torch) for s in self.inputs}
+        device = torch.device("cuda", 0)
+        stream = torch.cuda.current_stream(device).cuda_stream
+        results = Tensors(self._driver, torch, device, self.face.dtypes)
+        self._driver.use()
+        with self._lanes.lend(stream) as lane:
+            if stream not in _DEFAULT_STREAMS:
+                return lane.run(feeds, results, stream)
+            # All streams of the GPU wait for the default one, and TensorRT would for them: the
+            # call is put on another, between what the default stream was given and will be given.
+            lane.follow(stream)
+            outputs = lane.run(feeds, results, lane.stream)
+            lane.lead(stream)
+            return outputs
+
+    def _tensor_feed(self, name: str, value: Any, torch: Any) -> Feed:
+        if name in self.face.hosted:
+            array = to_array(value, torch) if _is_tensor(value, torch) else value
+            return feed_of_array(self.face.array(name, array))
+        if not _is_tensor(value, torch):
+            value = to_tensor(self.face.array(name, value), torch)
+        wanted = torch_type(self.face.dtypes[name], torch)
+        if value.dtype != wanted:
+            raise self.face.mistyped(name, value.dtype, f".to({wanted})")
+        if value.is_cuda and value.device.index != 0:
+            raise DataError(
+                f"input {name!r} is on {value.device}, the engine runs on cuda:0; "
+                "move it with .to('cuda:0')"
             )
-            if not fits:
-                raise DataError(
-                    f"input {name!r} has shape {list(array.shape)}; the engine was built for "
-                    f"{list(least)} to {list(most)}"
-                )
-            feeds[name] = np.ascontiguousarray(array).reshape(array.shape)
-        return feeds
+        return feed_of_tensor(value.detach().to("cuda:0").contiguous())
+
+    def _stream_weights(self, settings: Settings) -> None:
+        budget = settings.weight_streaming_budget
+        if budget is None:
+            return
+        if not self._engine.streamable_weights_size:
+            raise UsageError(
+                "the engine was not built for weights that come as they are needed; "
+                "leave weight_streaming_budget away, or build it with weight_streaming=true"
+            )
+        if budget == AUTOMATIC:
+            budget = self._engine.get_weight_streaming_automatic_budget()
+        self._engine.weight_streaming_budget_v2 = budget
 
     def _put_in(self, trt: Any, weights: Path) -> None:
         """Give a plan without weights those of its ONNX file."""
@@ -150,31 +181,11 @@ class TensorRtSession(Session):
         if not parser.refit_from_file(str(weights)) or not refitter.refit_cuda_engine():
             raise CompileError("TensorRT cannot put the weights into the plan; build it with them")
 
-    def _spec(self, name: str) -> TensorSpec:
-        shape = tuple(None if d < 0 else d for d in self._engine.get_tensor_shape(name))
-        return TensorSpec(name, _TYPES[self._engine.get_tensor_dtype(name).name][0], shape)
 
-    def _allocator(self, trt: Any, name: str) -> Any:
-        """Gives TensorRT memory for an output whose size may be known only at the end."""
-        buffer = self._buffers[name]
-
-        class Allocator(trt.IOutputAllocator):  # type: ignore[misc]
-            shape: tuple[int, ...] = ()
-
-            def reallocate_output(self, tensor: str, memory: int, size: int, alignment: int) -> int:
-                return buffer.reserve(size)
-
-            def reallocate_output_async(
-                self, tensor: str, memory: int, size: int, alignment: int, stream: int
-            ) -> int:
-                return buffer.reserve(size)
-
-            def notify_shape(self, tensor: str, shape: Any) -> None:
-                self.shape = tuple(shape)
-
-        return Allocator()
+def _is_tensor(value: object, torch: Any) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
-def _release(buffers: Iterable[Buffer]) -> None:
-    for buffer in buffers:
-        buffer.release()
+def _close(lanes: list[Lane]) -> None:
+    for lane in lanes:
+        lane.close()

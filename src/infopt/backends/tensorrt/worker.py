@@ -106,16 +106,26 @@ class _Build:
             config.set_compute_capability(chosen, index)
         if options["workspace"] is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace"])
-        if options["optimization_level"] is not None:
-            config.builder_optimization_level = options["optimization_level"]
+        for option, attribute in _NUMBERS.items():
+            if options[option] is not None:
+                setattr(config, attribute, options[option])
+        if options["tiling"] is not None:
+            level = getattr(trt.TilingOptimizationLevel, options["tiling"].upper())
+            config.tiling_optimization_level = level
+        if options["tactic_sources"] is not None:
+            named = [getattr(trt.TacticSource, name) for name in options["tactic_sources"]]
+            config.set_tactic_sources(sum(1 << int(source) for source in named))
+        # So that the plan can tell which type each layer got; it changes no kernel.
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         for option, flag in _FLAGS.items():
             change = config.set_flag if options[option] else config.clear_flag
             change(getattr(trt.BuilderFlag, flag))
-        if options["hardware_compatible"]:
-            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-        if self._request["profile"]:
+        if options["hardware_compatible"] is not None:
+            level = _COMPATIBLE[options["hardware_compatible"]]
+            config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+        for wanted in filter(None, self._request["profiles"]):
             profile = self._builder.create_optimization_profile()
-            for name, shapes in self._request["profile"].items():
+            for name, shapes in wanted.items():
                 profile.set_shape(name, shapes["least"], shapes["usual"], shapes["most"])
             config.add_optimization_profile(profile)
         self._monitor = _monitor(trt, self._say)  # has to live as long as the build
@@ -148,7 +158,18 @@ _FLAGS = {
     "refit": "REFIT",
     "strip_weights": "STRIP_PLAN",
     "tf32": "TF32",  # set unless it is cleared
+    "weight_streaming": "WEIGHT_STREAMING",
+    "sparse_weights": "SPARSE_WEIGHTS",
+    "exclude_lean_runtime": "EXCLUDE_LEAN_RUNTIME",  # behind what it needs
 }
+_NUMBERS = {
+    "optimization_level": "builder_optimization_level",
+    "max_tactics": "max_num_tactics",
+    "timing_iterations": "avg_timing_iterations",
+    "aux_streams": "max_aux_streams",
+}
+_COMPATIBLE = {"ampere": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
+"""Options → what TensorRT calls them."""
 
 
 def _strongly_typed(trt: Any) -> int:

@@ -26,8 +26,8 @@ class QuantizeBiases(Pass):
 
     Its scale is that of the sums, the product of the scales of input and weights, so that it is
     wrong by half a unit of these at most. Runtimes compute such operators with integers, and those
-    whose bias is a float with floats (Jacob et al., arXiv:1712.05877, 2.4). Models that were trained
-    to be quantized come with float biases.
+    whose bias is a float with floats (Jacob et al., arXiv:1712.05877, 2.4). Models that were
+    trained to be quantized come with float biases.
     """
 
     name: ClassVar[str] = "quantize-biases"

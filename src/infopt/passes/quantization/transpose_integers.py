@@ -46,8 +46,6 @@ class TransposeIntegers(Rewrite):
 
         def build(to: Builder) -> ir.Value:
             turned = to.constant(np.ascontiguousarray(integers.transpose(order)), "quantized")
-            return to.op(
-                "DequantizeLinear", turned, scale, zero, like=node.outputs[0], axis=axis
-            )
+            return to.op("DequantizeLinear", turned, scale, zero, like=node.outputs[0], axis=axis)
 
         return Found(RULE, build)

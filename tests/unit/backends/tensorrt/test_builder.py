@@ -31,10 +31,26 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
         model=tmp_path / "model.onnx",
         plan=tmp_path / "engine.plan",
         capabilities=("sm86", "sm89"),
-        profile={"x": Range((1, 4), (2, 4), (8, 4))},
+        profiles=(
+            {"x": Range((1, 4), (2, 4), (8, 4))},
+            {"x": Range((16, 4), (16, 4), (32, 4))},
+        ),
         options=BuildOptions(workspace=1024, optimization_level=5, refit=True),
         timings=tmp_path / "kept" / "a.timings",
     )
+
+
+USUAL = [
+    "no VERSION_COMPATIBLE",
+    "no REFIT",
+    "no STRIP_PLAN",
+    "no TF32",
+    "no WEIGHT_STREAMING",
+    "no SPARSE_WEIGHTS",
+    "no EXCLUDE_LEAN_RUNTIME",
+    "profiling_verbosity=DETAILED",
+]
+"""What TensorRT is told where no option is given."""
 
 
 def test_all_that_was_asked_for_reaches_tensorrt(request_: Request, tmp_path: Path) -> None:
@@ -48,13 +64,59 @@ def test_all_that_was_asked_for_reaches_tensorrt(request_: Request, tmp_path: Pa
         "REFIT",
         "no STRIP_PLAN",
         "no TF32",
+        "no WEIGHT_STREAMING",
+        "no SPARSE_WEIGHTS",
+        "no EXCLUDE_LEAN_RUNTIME",
         "x=([1, 4], [2, 4], [8, 4])",
-        "level=5",
+        "x=([16, 4], [16, 4], [32, 4])",
+        "num_compute_capabilities=2",
+        "builder_optimization_level=5",
+        "profiling_verbosity=DETAILED",
     ]
     assert heard == [("building", 0, 2), ("building", 1, 2), ("building", 2, 2)]
     assert (built.version, built.warnings) == ("99.1", ("slow kernel",))
     assert built.network == {"elementwise float": 2}
     assert built.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "heard"),
+    [
+        ("workspace", "1KiB", ["WORKSPACE=1024"]),
+        ("optimization_level", "0", ["builder_optimization_level=0"]),
+        ("tf32", "true", ["TF32"]),
+        ("version_compatible", "true", ["VERSION_COMPATIBLE"]),
+        ("exclude_lean_runtime", "true", ["EXCLUDE_LEAN_RUNTIME"]),
+        ("hardware_compatible", "ampere", ["hardware_compatibility_level=AMPERE_PLUS"]),
+        ("hardware_compatible", "same", ["hardware_compatibility_level=SAME_COMPUTE_CAPABILITY"]),
+        ("refit", "true", ["REFIT"]),
+        ("strip_weights", "true", ["STRIP_PLAN"]),
+        ("weight_streaming", "true", ["WEIGHT_STREAMING"]),
+        ("sparse_weights", "true", ["SPARSE_WEIGHTS"]),
+        ("tactic_sources", "jit_convolutions", ["sources=0b10000"]),
+        ("tactic_sources", "JIT_CONVOLUTIONS+edge_mask_convolutions", ["sources=0b11000"]),
+        ("tactic_sources", "none", ["sources=0b0"]),
+        ("max_tactics", "7", ["max_num_tactics=7"]),
+        ("timing_iterations", "8", ["avg_timing_iterations=8"]),
+        ("aux_streams", "0", ["max_aux_streams=0"]),
+        ("tiling", "moderate", ["tiling_optimization_level=MODERATE"]),
+    ],
+)
+def test_each_option_reaches_tensorrt(
+    request_: Request, tmp_path: Path, name: str, text: str, heard: list[str]
+) -> None:
+    request = dataclasses.replace(
+        request_,
+        capabilities=(),
+        profiles=({},),
+        options=BuildOptions.parse({name: text}),
+        timings=None,
+    )
+    build(request, tmp_path, _unwatched)
+    said = request_.plan.read_text().splitlines()
+    assert [line for line in said if line not in USUAL] == heard
+    negated = [f"no {flag}" for flag in heard if "=" not in flag]
+    assert [line for line in USUAL if line not in said] == negated
 
 
 def test_timings_grow_from_build_to_build(request_: Request, tmp_path: Path) -> None:
@@ -137,7 +199,7 @@ from infopt.backends.tensorrt.builder import Request, build
 from infopt.backends.tensorrt.options import BuildOptions
 
 room = Path(sys.argv[1])
-request = Request("pretended_tensorrt", room, room / "plan", (), {}, BuildOptions(), None)
+request = Request("pretended_tensorrt", room, room / "plan", (), ({},), BuildOptions(), None)
 mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
 build(request, room, lambda *_: print(mine.read_text(), flush=True))
 """

@@ -3,63 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 import pytest
 
 from infopt.backends.tensorrt import cuda
 from infopt.backends.tensorrt.cuda import Buffer, Driver
 from infopt.errors import CompileError, UnavailableError
-
-
-class Library:
-    """What ``libcuda`` answers on a machine with one GPU, whose memory is this process's."""
-
-    def __init__(self, devices: int = 1) -> None:
-        self.devices = devices
-        self.memory: dict[int, Any] = {}
-
-    def cuInit(self, flags: int) -> int:  # noqa: N802
-        return 0 if self.devices else 100
-
-    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
-        count._obj.value = self.devices
-        return 0
-
-    def cuDeviceGet(self, device: Any, ordinal: int) -> int:  # noqa: N802
-        return 0
-
-    def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:  # noqa: N802
-        value._obj.value = {75: 12, 76: 0}[which]
-        return 0
-
-    def cuDeviceGetName(self, buffer: Any, size: int, device: Any) -> int:  # noqa: N802
-        buffer.value = b"NVIDIA L4"
-        return 0
-
-    def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802
-        version._obj.value = 13_010
-        return 0
-
-    def cuMemAlloc_v2(self, address: Any, size: Any) -> int:  # noqa: N802
-        if size.value > 1 << 20:
-            return 2  # out of memory
-        block = ctypes.create_string_buffer(size.value)
-        address._obj.value = ctypes.addressof(block)
-        self.memory[address._obj.value] = block
-        return 0
-
-    def cuMemFree_v2(self, address: Any) -> int:  # noqa: N802
-        del self.memory[address.value]
-        return 0
-
-    def cuMemcpyHtoDAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:  # noqa: N802
-        ctypes.memmove(to.value, source.value, size.value)
-        return 0
-
-    def cuMemcpyDtoHAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:  # noqa: N802
-        ctypes.memmove(to.value, source.value, size.value)
-        return 0
+from tests.support.pretended_gpu import Library
 
 
 def test_what_the_driver_says_of_the_gpu() -> None:
@@ -100,6 +50,53 @@ def test_there_and_back() -> None:
     driver.to_device(address, ctypes.addressof(source), 4, 0)
     driver.to_host(ctypes.addressof(target), address, 4, 0)
     assert target.value == b"abc"
+    other = driver.allocate(4)
+    driver.copy(other, address, 4, 0)
+    driver.clear(address, 3, 0)
+    driver.to_host(ctypes.addressof(target), other, 4, 0)
+    assert target.value == b"abc"
+    driver.to_host(ctypes.addressof(target), address, 4, 0)
+    assert target.raw == bytes(4)
+
+
+def test_nothing_is_not_copied() -> None:
+    library = Library()
+    Driver(library).copy(0, 0, 0, 0)
+    Driver(library).clear(0, 0, 0)
+    assert not library.log
+
+
+def test_the_context_is_retained_once() -> None:
+    library = Library()
+    driver = Driver(library)
+    driver.use()
+    driver.use()
+    assert library.took() == ["retain"]
+
+
+def test_memory_is_told() -> None:
+    assert Driver(Library()).memory() == (3 << 30, 4 << 30)
+
+
+def test_what_is_captured_is_done_when_it_is_launched() -> None:
+    library = Library()
+    driver = Driver(library)
+    stream = driver.stream()
+    address = driver.allocate(4)
+    source, target = ctypes.create_string_buffer(b"abc"), ctypes.create_string_buffer(4)
+    driver.to_device(address, ctypes.addressof(source), 4, stream)
+    driver.begin_capture(stream)
+    driver.clear(address, 4, stream)
+    graph = driver.end_capture(stream)
+    driver.to_host(ctypes.addressof(target), address, 4, stream)
+    assert target.value == b"abc"
+    driver.launch(graph, stream)
+    driver.to_host(ctypes.addressof(target), address, 4, stream)
+    assert target.value == b""
+    driver.end_graph(graph)
+    driver.end_stream(stream)
+    assert not library.graphs
+    assert not library.streams
 
 
 def test_a_refusal_of_the_driver_is_named() -> None:

@@ -18,6 +18,7 @@ import pytest
 
 import infopt
 from infopt.backends.tensorrt import cuda, runtime
+from infopt.backends.tensorrt.profiles import from_facts
 from infopt.errors import (
     CompileError,
     EngineError,
@@ -81,7 +82,9 @@ def test_the_manifest_says_what_was_built(built: infopt.Engine, rtx: str) -> Non
     assert build["version"] == runtime.library(parse(rtx)).__version__
     assert build["capabilities"] == ["sm89"]
     assert build["gpu"] == {}
-    assert build["profile"] == {"x": {"least": [1, 3, 1], "usual": [2, 3, 16], "most": [8, 3, 64]}}
+    assert build["profiles"] == [
+        {"x": {"least": [1, 3, 1], "usual": [2, 3, 16], "most": [8, 3, 64]}}
+    ]
     assert build["options"]["workspace"] is None
     assert build["plan"]["sha256"] == built.manifest.files["engine.plan"]["sha256"]
     assert build["network"]["matrix_multiply float"] == 1
@@ -195,9 +198,42 @@ def test_unbounded_dimensions_are_refused_before_any_work(
 def test_bounds_from_data(rtx: str, model: Path, tmp_path: Path) -> None:
     data = [{"x": np.ones((n, 3, s), np.float32)} for n, s in ((1, 5), (4, 7), (2, 6))]
     engine = infopt.optimize(model, tmp_path / "e", target=rtx, data=data)
-    assert engine.manifest.build["profile"] == {
-        "x": {"least": [1, 3, 5], "usual": [2, 3, 6], "most": [4, 3, 7]}
-    }
+    assert engine.manifest.build["profiles"] == [
+        {"x": {"least": [1, 3, 5], "usual": [2, 3, 6], "most": [4, 3, 7]}}
+    ]
+
+
+PROFILES = ("x=1x3x1..64@1x3x16", "n=8..32@8,s=128")
+
+
+def test_several_profiles(rtx: str, model: Path, tmp_path: Path) -> None:
+    engine = infopt.optimize(model, tmp_path / "e", target=rtx, profiles=PROFILES)
+    assert engine.manifest.build["profiles"] == [
+        {"x": {"least": [1, 3, 1], "usual": [1, 3, 16], "most": [1, 3, 64]}},
+        {"x": {"least": [8, 3, 128], "usual": [8, 3, 128], "most": [32, 3, 128]}},
+    ]
+    tried = engine.manifest.evidence["equivalence"]["samples"]
+    sizes = {sample.partition("x=")[2] for sample in tried}
+    assert sizes == {"1×3×1", "1×3×64", "8×3×128", "32×3×128"}
+    assert len(from_facts(engine.manifest.build)) == 2
+    one = infopt.optimize(
+        model, tmp_path / "one", target=rtx, shapes=[SHAPE], verify=False
+    ).manifest.build
+    assert engine.manifest.build["plan"]["bytes"] > one["plan"]["bytes"]
+
+
+def test_profiles_that_cannot_be_are_refused_before_any_work(
+    rtx: str, model: Path, tmp_path: Path
+) -> None:
+    heard: list[Event] = []
+    with pytest.raises(UsageError, match=r"profile 2: .*, and s has none"):
+        infopt.optimize(
+            model, tmp_path / "e", target=rtx, profiles=["n=1,s=4", "n=2"], on_event=heard.append
+        )
+    assert [event.stage for event in heard] == ["import"]
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UsageError, match="profiles are for TensorRT"):
+        infopt.optimize(model, tmp_path / "e", profiles=["n=1,s=4"])
 
 
 def test_progress_is_told(rtx: str, model: Path, tmp_path: Path) -> None:
@@ -212,7 +248,18 @@ def test_progress_is_told(rtx: str, model: Path, tmp_path: Path) -> None:
 
 
 def test_options_are_used_and_recorded(rtx: str, model: Path, tmp_path: Path) -> None:
-    wishes = {"optimization_level": "0", "workspace": "64MiB", "tf32": "true"}
+    wishes = {
+        "optimization_level": "0",
+        "workspace": "64MiB",
+        "tf32": "true",
+        "weight_streaming": "true",
+        "sparse_weights": "true",
+        "tactic_sources": "jit_convolutions",
+        "max_tactics": "4",
+        "timing_iterations": "2",
+        "aux_streams": "0",
+        "tiling": "fast",
+    }
     engine = infopt.optimize(
         model,
         tmp_path / "e",
@@ -224,6 +271,8 @@ def test_options_are_used_and_recorded(rtx: str, model: Path, tmp_path: Path) ->
     options = engine.manifest.build["options"]
     assert (options["optimization_level"], options["workspace"]) == (0, 64 << 20)
     assert options["tf32"]
+    assert options["weight_streaming"]
+    assert (options["tiling"], options["tactic_sources"]) == ("fast", ["JIT_CONVOLUTIONS"])
     with pytest.raises(UsageError, match="no option 'workspce'; did you mean 'workspace'"):
         infopt.optimize(model, target=rtx, provider_options={"workspce": "1GiB"})
 

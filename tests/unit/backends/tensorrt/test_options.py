@@ -20,9 +20,17 @@ def test_every_option_can_be_said() -> None:
         "tf32": "true",
         "timing_cache": "off",
         "version_compatible": "true",
+        "exclude_lean_runtime": "true",
         "hardware_compatible": "TRUE",
         "refit": "1",
         "strip_weights": "on",
+        "weight_streaming": "true",
+        "sparse_weights": "true",
+        "tactic_sources": "jit_convolutions+EDGE_MASK_CONVOLUTIONS",
+        "max_tactics": "16",
+        "timing_iterations": "4",
+        "aux_streams": "0",
+        "tiling": "Fast",
     }
     assert set(given) == {field.name for field in dataclasses.fields(BuildOptions)}
     found = BuildOptions.parse(given)
@@ -32,10 +40,24 @@ def test_every_option_can_be_said() -> None:
         "tf32": True,
         "timing_cache": False,
         "version_compatible": True,
-        "hardware_compatible": True,
+        "exclude_lean_runtime": True,
+        "hardware_compatible": "ampere",
         "refit": True,
         "strip_weights": True,
+        "weight_streaming": True,
+        "sparse_weights": True,
+        "tactic_sources": ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS"),
+        "max_tactics": 16,
+        "timing_iterations": 4,
+        "aux_streams": 0,
+        "tiling": "fast",
     }
+
+
+def test_words_for_none_of_it() -> None:
+    assert BuildOptions.parse({"hardware_compatible": "false"}) == BuildOptions()
+    assert BuildOptions.parse({"hardware_compatible": "same"}).hardware_compatible == "same"
+    assert BuildOptions.parse({"tactic_sources": "none"}).tactic_sources == ()
 
 
 @pytest.mark.parametrize(
@@ -55,6 +77,15 @@ def test_sizes(text: str, size: int) -> None:
         ("optimization_level", "6", "a level from 0 to 5"),
         ("optimization_level", "", "a level from 0 to 5"),
         ("refit", "maybe", "write refit=true or =false"),
+        ("hardware_compatible", "all", "one of ampere, same"),
+        ("tactic_sources", "cudnn", "of edge_mask_convolutions, jit_convolutions"),
+        ("tactic_sources", "none+jit_convolutions", "it is none, or names"),
+        ("tactic_sources", "", "it is none, or names"),
+        ("max_tactics", "0", "a number of at least 1"),
+        ("timing_iterations", "-1", "a number of at least 1"),
+        ("aux_streams", "two", "a number of at least 0"),
+        ("tiling", "slow", "one of none, fast, moderate, full"),
+        ("exclude_lean_runtime", "true", "for engines with version_compatible"),
     ],
 )
 def test_what_is_not_understood_is_named(name: str, text: str, message: str) -> None:

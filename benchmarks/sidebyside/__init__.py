@@ -1,0 +1,1 @@
+"""infopt and every peer on the same work in one run: ``python -m benchmarks.sidebyside``."""

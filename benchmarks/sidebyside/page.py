@@ -1,0 +1,162 @@
+"""The page of the documentation: what infopt loses to first, then everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.report import Page
+from benchmarks.sidebyside.environments import pins
+from benchmarks.sidebyside.findings import EXACT, TIE, WANTED, Duel, Row, led, losses, rows
+from benchmarks.sidebyside.peers import PEERS
+
+COMMAND = "python -m benchmarks.sidebyside"
+MB = 10**6
+LONGEST_TEXT = 90
+Tables = list[tuple[str, list[str], list[list[str]]]]
+
+METHOD = f"""\
+Every peer gets the same ONNX file (PyTorch's the module that it was exported from), does with it
+what a user would do by the peer's documentation, each in an environment of its own, and loads
+the result into a process of its own. All processes are timed in one run: in shuffled order each
+makes one call that does not count and then calls for 20 ms or one of them, while all others are
+blocked on a pipe; it gives way when its threads have fallen asleep. *Speed* is the median of
+{PEERS[0].name} over that of the peer, with the 95 % interval of a bootstrap over passes. *Noise* is
+how far from one a second process of {PEERS[0].name} came out. *Error* is √(Σ(a-b)² / Σb²) of the
+worst output on inputs that nothing was calibrated on, against the original in ONNX Runtime
+with its optimizations off. *Kept* is the share of the pictures whose class is the same (top-1),
+or the cosine of sentence embeddings (embedding). *Optimize* is the time of one process, imports
+apart, *memory* the largest resident set of the process that optimizes and of the one that runs,
+*size* what has to be kept to run. Quantizers calibrate on the same samples. BERT, ViT, Whisper,
+LLaMA and ResNet have random weights, the others trained ones.
+
+infopt is set beside a peer with its fastest form that errs no more than the peer; errors up to
+{EXACT:g} count as equal. From {TIE} on it is not behind."""
+
+
+def page(results: Mapping[str, Any]) -> Page:
+    """The results as a page."""
+    found = rows(results)
+    tables: Tables = [("Where infopt is behind first", *_overview(found))]
+    tables += [_model(model) for model in results["models"]]
+    tables += [("Recipes", *_recipes(results["peers"]))]
+    return Page(
+        name="sidebyside",
+        title=f"infopt and its peers side by side, {results['threads']} threads of a CPU",
+        command=COMMAND,
+        method="\n\n".join([verdict(found), *_plots(results), METHOD]),
+        tables=tables,
+        results=results,
+        extra_versions=_versions(results["peers"]),
+    )
+
+
+def verdict(found: Sequence[Row]) -> str:
+    """In a few sentences, who is ahead of whom."""
+    ahead, cells = led(found)
+    if not cells:
+        return "Nothing was timed."
+    goal = "the goal is" if ahead >= WANTED * cells else "**the goal is missed**:"
+    text = (
+        f"infopt leads or ties every peer on ONNX Runtime, at equal or lower error, in {ahead} of "
+        f"{cells} cells ({goal} {WANTED:.0%})."
+    )
+    lost = losses(found)
+    if not lost:
+        return f"{text} No peer is ahead of it."
+    named = ", ".join(f"{name} ({count})" for name, count in lost.items())
+    counted = "by the number of cells where that peer is the farthest ahead"
+    return f"{text} It is behind, {counted}: {named}."
+
+
+def _plots(results: Mapping[str, Any]) -> list[str]:
+    return [
+        f"![Speed against error, batch {batch}](sidebyside-{batch}.svg)"
+        for batch in sorted({c["batch"] for m in results["models"] for c in m.get("cells", ())})
+    ]
+
+
+def _overview(found: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    header = ["Model", "Size", "Batch"]
+    header += ["Peer on ONNX Runtime", "its speed", "infopt", "its speed ", "ratio"]
+    header += ["Peer with other kernels", "its speed  ", "infopt ", "its speed   ", "ratio "]
+    lines = []
+    for row in found:
+        cells = [*_duel(row.same_runtime), *_duel(row.other_kernels)]
+        lines.append([row.model, row.size, str(row.batch), *cells])
+    return header, lines
+
+
+def _duel(duel: Duel | None) -> list[str]:
+    if duel is None:
+        return ["–"] * 5
+    ratio = f"{duel.ratio:.2f}" if duel.ratio >= TIE else f"**{duel.ratio:.2f}**"
+    theirs = [duel.theirs.peer.name, f"{duel.theirs.speed:.2f}"]
+    if duel.ours is None:
+        return [*theirs, "nothing as exact", "–", ratio]
+    return [*theirs, duel.ours.peer.name, f"{duel.ours.speed:.2f}", ratio]
+
+
+def _model(model: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    if "failed" in model:
+        return model["model"], ["Model", "Result"], [[model["model"], _text(model["failed"])]]
+    header = ["Peer", "Error", *(["Kept"] if model["metric"] else [])]
+    header += [f"{cell['size']} × {cell['batch']}" for cell in model["cells"]]
+    header += ["Optimize", "its memory", "Memory running", "Size"]
+    lines = [_peer(name, peer, model) for name, peer in model["peers"].items()]
+    noise = ["noise", "", *([""] if model["metric"] else [])]
+    noise += [f"{cell['noise']:.1%}" for cell in model["cells"]]
+    lines.append([*noise, "", "", "", ""])
+    caption = f"{model['model']}, {model['bytes'] / MB:,.1f} MB"
+    return caption + (f", kept: {model['metric']}" if model["metric"] else ""), header, lines
+
+
+def _peer(name: str, peer: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
+    """One row; what a peer could not do is said where the figure would stand."""
+    metric = bool(model["metric"])
+    width = 2 + metric + len(model["cells"]) + 4
+    shown = f"**{name}**" if name.startswith("infopt") else name
+    if "" in peer["failed"]:
+        line = [shown, _text(peer["failed"][""])]
+        return line + [""] * (width - len(line))
+    line = [shown, f"{peer['error']:.1e}", *([f"{peer['metric']:.4f}"] if metric else [])]
+    for cell in model["cells"]:
+        line.append(_cell(peer, cell["name"]))
+    sizes = (peer["optimize_peak_rss"], peer["run_peak_rss"])
+    line += [f"{peer['optimize_seconds']:.1f} s", *(f"{size / MB:,.0f} MB" for size in sizes)]
+    return [*line, f"{peer['bytes'] / MB:,.1f} MB"]
+
+
+def _cell(peer: Mapping[str, Any], name: str) -> str:
+    if name not in peer["cells"]:
+        return _text(peer["failed"].get(name, "not taken"))
+    speed = peer["cells"][name]["speed"]
+    return f"{speed['value']:.2f} ({speed['low']:.2f}-{speed['high']:.2f})"
+
+
+def _text(error: str) -> str:
+    """An error that fits into a cell of a table."""
+    words = " ".join(error.split()).replace("|", "/")
+    return words if len(words) <= LONGEST_TEXT else words[: LONGEST_TEXT - 1] + "…"
+
+
+def _recipes(names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    lines = []
+    for peer in PEERS:
+        if peer.name in names:
+            address = peer.page if peer.page.startswith("https") else f"../../{peer.page}"
+            lines.append([peer.name, peer.summary, f"[page]({address})", peer.recipe])
+    return ["Peer", "What is done", "By", "Recipe"], lines
+
+
+def _versions(names: Sequence[str]) -> dict[str, str]:
+    """Of what the peers' environments are for."""
+    words = "onnxruntime onnxscript onnxslim olive-ai optimum-onnx openvino nncf torch torchao"
+    wanted = (*words.split(), "transformers")
+    found: dict[str, str] = {}
+    for environment in sorted({p.environment for p in PEERS if p.name in names} - {""}):
+        pinned = pins(environment)
+        for package in wanted:
+            if package in pinned:
+                found[f"{package} ({environment})"] = pinned[package]
+    return found

@@ -1,0 +1,214 @@
+"""A model through all peers: optimized one after the other, judged, and timed together."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.sidebyside import judge
+from benchmarks.sidebyside.client import Client, PeerFailed
+from benchmarks.sidebyside.peers import BASELINE, REFERENCE, Peer
+from benchmarks.sidebyside.schedule import Budget, Series, Timer, passes
+from benchmarks.sidebyside.workplace import Made, Workplace
+from infopt.measure.statistics import summarize
+
+AGAIN = dataclasses.replace(BASELINE, name="ORT default, again")
+LEAST_FREE = 0.2
+"""Part of the machine's memory that stays free: no worker is started beyond."""
+
+LEAST_PATIENCE = 30.0
+"""Seconds that one peer may take to optimize a model, however little time is left."""
+NO_TIME = "not taken: the time was spent"
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What one peer made of one model."""
+
+    made: Made
+    error: float | None = None
+    metric: float | None = None
+    peak_rss: int = 0
+    """While running, over all cells."""
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    """What it said, by the name of the cell; ``""`` for all of them."""
+
+    def as_dict(self, cells: dict[str, Any]) -> dict[str, Any]:
+        """Ready for JSON, with the figures of its cells."""
+        return {
+            "optimize_seconds": self.made.seconds,
+            "optimize_peak_rss": self.made.peak_rss,
+            "bytes": self.made.size,
+            "error": self.error,
+            "metric": self.metric,
+            "run_peak_rss": self.peak_rss,
+            "failed": self.failed,
+            "cells": cells,
+        }
+
+
+class Race:
+    """All peers on one model."""
+
+    def __init__(
+        self, place: Workplace, peers: Sequence[Peer], *, patience: float, say: Say
+    ) -> None:
+        self.place, self.patience, self.say = place, patience, say
+        # infopt is first at everything: what time and memory leave out is not infopt.
+        self.peers = sorted(peers, key=lambda peer: not peer.ours)
+        self.outcomes: dict[str, Outcome] = {}
+        self.series = {cell: Series(BASELINE.name, AGAIN.name) for cell in place.cells}
+        self.reference: list[list[Any]] = []
+
+    def optimize(self, budget: Budget) -> None:
+        """Let every peer optimize the model, one process at a time, while there is time."""
+        for peer in (REFERENCE, *self.peers):
+            made = Made(error=NO_TIME)
+            if budget.left or peer in (REFERENCE, BASELINE):
+                patience = min(self.patience, max(budget.left, LEAST_PATIENCE))
+                made = self.place.optimize(peer, patience)
+            self.outcomes[peer.name] = Outcome(made, failed={"": made.error} if made.error else {})
+            self.say(f"  {peer.name}: {made.error or f'{made.seconds:.1f} s'}")
+        if self.outcomes[REFERENCE.name].failed:
+            raise PeerFailed(f"no reference: {self.outcomes[REFERENCE.name].failed['']}")
+
+    def run(self, budget: Budget, parts: int, seconds: float) -> None:
+        """Judge and time, in groups of workers that fit into memory together.
+
+        Args:
+            budget: Time that is left.
+            parts: How many models that is for, this one included.
+            seconds: The most for the passes over one cell.
+        """
+        with self.place.start(REFERENCE) as client:
+            client.ask("load", timeout=self.patience)
+            self._shapes(client, REFERENCE)
+            self._unseen(client, REFERENCE)
+        self.reference = judge.outputs(self._folder(REFERENCE, "unseen"))
+        waiting = [p for p in self.peers if p != BASELINE and not self.outcomes[p.name].failed]
+        while True:
+            with contextlib.ExitStack() as stack:
+                group = self._start([BASELINE, AGAIN], stack, all_of_them=True)
+                group |= self._start(waiting, stack)
+                waiting = [peer for peer in waiting if peer not in group and self._alive(peer)]
+                self._time(group, min(seconds, 0.7 * budget.share(parts) / len(self.place.cells)))
+            if not waiting:
+                return
+
+    def _alive(self, peer: Peer) -> bool:
+        return "" not in self.outcomes[peer.name].failed
+
+    def _start(
+        self, peers: Iterable[Peer], stack: contextlib.ExitStack, *, all_of_them: bool = False
+    ) -> dict[Peer, Client]:
+        """Workers of the first peers for which there is memory; each has run every cell once."""
+        group: dict[Peer, Client] = {}
+        for peer in peers:
+            memory = psutil.virtual_memory()
+            if group and not all_of_them and memory.available < LEAST_FREE * memory.total:
+                break
+            client = stack.enter_context(self.place.start(peer))
+            try:
+                client.ask("load", timeout=self.patience)
+                self._shapes(client, peer)
+                if peer != AGAIN:
+                    self._judge(client, peer)
+            except (PeerFailed, judge.WrongOutputs) as error:
+                client.close()
+                if peer in (BASELINE, AGAIN):
+                    raise PeerFailed(f"no baseline: {error}") from error
+                self.outcomes[peer.name].failed[""] = str(error)
+                self.say(f"  {peer.name}: {error}")
+            else:
+                group[peer] = client
+        return group
+
+    def _folder(self, peer: Peer, name: str) -> Path:
+        return self.place.of(peer) / name
+
+    def _shapes(self, client: Client, peer: Peer) -> None:
+        """Run every cell once: what is compiled for a shape is compiled now."""
+        for cell in self.place.cells:
+            into = self._folder(peer, "cells") / f"{cell.name}.npz"
+            feeds = self.place.feeds(cell)
+            client.ask("outputs", timeout=self.patience, feeds=feeds, into=into)
+
+    def _unseen(self, client: Client, peer: Peer) -> None:
+        for feeds in self.place.unseen():
+            into = self._folder(peer, "unseen") / feeds.name
+            client.ask("outputs", timeout=self.patience, feeds=feeds, into=into)
+
+    def _judge(self, client: Client, peer: Peer) -> None:
+        """Compare with the reference: each cell for its shapes, unseen inputs for the error."""
+        pairs = (judge.outputs(self._folder(p, "cells")) for p in (peer, REFERENCE))
+        for found, expected in zip(*pairs, strict=True):
+            judge.check(found, expected)
+        self._unseen(client, peer)
+        found = judge.outputs(self._folder(peer, "unseen"))
+        outcome = self.outcomes[peer.name]
+        outcome.error = judge.error(found, self.reference)
+        if self.place.subject.metric:
+            outcome.metric = judge.METRICS[self.place.subject.metric](found, self.reference)
+
+    def _time(self, group: dict[Peer, Client], seconds: float) -> None:
+        for cell in self.place.cells:
+            timers: dict[str, Timer] = {}
+            for peer, client in group.items():
+                with contextlib.suppress(PeerFailed):  # it will say so again when it is timed
+                    client.ask("bind", timeout=self.patience, feeds=self.place.feeds(cell))
+                timers[peer.name] = functools.partial(self._call, client, peer)
+            samples, raised = passes(timers, seconds)
+            for name, error in raised.items():
+                if name in (BASELINE.name, AGAIN.name):
+                    raise error
+                self.outcomes[name].failed[cell.name] = str(error)
+            self.series[cell].add(samples)
+            count = len(samples[BASELINE.name])
+            self.say(f"  {cell.name}: {len(samples)} workers, {count} passes")
+
+    def _call(self, client: Client, peer: Peer, lead: int, count: int) -> float:
+        answer = client.ask("time", timeout=self.patience, lead=lead, count=count)
+        if not answer["quiet"]:
+            raise PeerFailed("its threads do not fall asleep between calls")
+        outcome = self.outcomes.get(peer.name)
+        if outcome is not None:
+            outcome.peak_rss = max(outcome.peak_rss, answer["peak_rss"])
+        return float(answer["seconds"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything that was found, ready for JSON."""
+        subject = self.place.subject
+        return {
+            "model": subject.name,
+            "metric": subject.metric,
+            "bytes": self.place.model.stat().st_size,
+            "cells": [
+                {
+                    "name": cell.name,
+                    "batch": cell.batch,
+                    "size": subject.size(cell.size),
+                    "noise": self.series[cell].noise,
+                }
+                for cell in self.place.cells
+            ],
+            "peers": {peer.name: self._peer(peer) for peer in self.peers},
+        }
+
+    def _peer(self, peer: Peer) -> dict[str, Any]:
+        cells = {
+            cell.name: {
+                **summarize(series.seconds[peer.name]).as_dict(),
+                "speed": series.speed(peer.name).as_dict(),
+            }
+            for cell, series in self.series.items()
+            if peer.name in series.seconds
+        }
+        return self.outcomes[peer.name].as_dict(cells)

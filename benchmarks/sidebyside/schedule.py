@@ -1,0 +1,142 @@
+"""Who is timed when: passes over all workers in shuffled order, until the time is spent.
+
+Everything here is arithmetic on what a worker answers, so that it can be tested without one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from infopt.measure.statistics import Ratio, noise_floor, ratio_of_medians
+from infopt.measure.timing import MIN_SAMPLE, SETTLED
+
+LEAST_PASSES = 3
+MOST_PASSES = 60
+
+Timer = Callable[[int, int], float]
+"""(calls that do not count, calls that do) → seconds for one of the latter."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Burst:
+    """How a worker is called in each pass."""
+
+    lead: int
+    """Calls that do not count: they bring the worker's data back into the caches."""
+    count: int
+
+    @classmethod
+    def for_call(cls, seconds: float) -> Burst:
+        """By how long a call takes, as ``infopt.measure.timing`` does it."""
+        return cls(int(seconds < SETTLED), math.ceil(MIN_SAMPLE / max(seconds, 1e-9)))
+
+
+def passes(
+    timers: Mapping[str, Timer],
+    seconds: float,
+    *,
+    seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[dict[str, list[float]], dict[str, Exception]]:
+    """Time all workers in one run.
+
+    Args:
+        timers: By name, of workers that have run these inputs before. One that raises is left out
+            from there on.
+        seconds: For all passes; :data:`LEAST_PASSES` are made in any case.
+        seed: Of the order.
+        clock: Returns seconds; a test passes its own.
+
+    Returns:
+        Seconds for a call, one figure for each pass, of those that lasted; and what the others
+        raised.
+    """
+    raised: dict[str, Exception] = {}
+    bursts: dict[str, Burst] = {}
+
+    def attempt(name: str, lead: int, count: int) -> float | None:
+        try:
+            return timers[name](lead, count)
+        except Exception as error:
+            raised[name] = error
+            return None
+
+    for name in timers:
+        found = attempt(name, 0, 1)
+        bursts |= {} if found is None else {name: Burst.for_call(found)}
+    samples: dict[str, list[float]] = {name: [] for name in bursts}
+    order = random.Random(seed)
+    start = clock()
+    for number in range(1, MOST_PASSES + 1):
+        for name in order.sample(list(samples), len(samples)):
+            found = attempt(name, bursts[name].lead, bursts[name].count)
+            if found is None:
+                del samples[name]
+            else:
+                samples[name].append(found)
+        spent = clock() - start
+        if number >= LEAST_PASSES and spent + spent / number > seconds:
+            break
+    return samples, raised
+
+
+@dataclasses.dataclass
+class Series:
+    """All that was timed of a cell: workers that were loaded together make up a group.
+
+    Figures count as multiples of the median of the group's own baseline, so that those of
+    different groups can be put together.
+    """
+
+    baseline: str
+    again: str
+    """A second worker of the baseline, for the noise."""
+    seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    _relative: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    _base: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+    def add(self, group: Mapping[str, list[float]]) -> None:
+        """Take in the figures of a group, in which the baseline is."""
+        base = group[self.baseline]
+        middle = float(np.median(base))
+        for name, series in group.items():
+            self.seconds.setdefault(name, []).extend(series)
+            self._relative.setdefault(name, []).extend(value / middle for value in series)
+            self._base.setdefault(name, []).extend(value / middle for value in base)
+
+    @property
+    def noise(self) -> float:
+        """How far from one the baseline's speed beside itself came out."""
+        if self.again not in self._relative:
+            return 0.0
+        return noise_floor(self._base[self.again], self._relative[self.again])
+
+    def speed(self, name: str) -> Ratio:
+        """How many times as fast as the baseline a worker is."""
+        return ratio_of_medians(self._base[name], self._relative[name], noise=self.noise)
+
+
+@dataclasses.dataclass
+class Budget:
+    """Time until a deadline, shared out over what is left to do."""
+
+    minutes: float
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._end = self.clock() + 60 * self.minutes
+
+    @property
+    def left(self) -> float:
+        """Seconds; never below 0."""
+        return max(0.0, self._end - self.clock())
+
+    def share(self, parts: int) -> float:
+        """Seconds for one of so many equal parts."""
+        return self.left / max(1, parts)

@@ -1,0 +1,162 @@
+"""A peer in a process of its own: ``python -m benchmarks.sidebyside.worker RECIPE JOB [serve]``.
+
+Without ``serve`` it optimizes and prints how long that took. With it, it loads what was optimized
+and answers requests, a line of JSON each, until its input ends. Between two of them it is blocked
+on the pipe; and when it was timed it answers only once its threads sleep, which in some runtimes go
+on spinning for a while after a call and would take the cores from whoever is timed next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from benchmarks.sidebyside import job as files
+from benchmarks.sidebyside.job import Feeds, Job, Run
+
+LOOK = 0.002
+"""Seconds between two looks at the threads."""
+LOOKS = 3
+"""So many looks in a row find all of them asleep: some sleep for a moment between two spins."""
+LONGEST = 2.0
+"""Seconds after which a process that does not fall asleep answers all the same, and says so."""
+
+
+def peak_rss() -> int:
+    """The most memory that this process has held at once, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("the kernel does not say how much memory a process has held")
+
+
+def settle(task: Path = Path("/proc/self/task")) -> bool:
+    """Wait until the threads of this process sleep; whether they did in time."""
+    end = time.perf_counter() + LONGEST
+    quiet = 0
+    while quiet < LOOKS:
+        if time.perf_counter() > end:
+            return False
+        time.sleep(LOOK)
+        quiet = 0 if _awake(task) else quiet + 1
+    return True
+
+
+def _awake(task: Path) -> bool:
+    """Whether a thread beside this one runs, or waits for a core to run on."""
+    own = str(threading.get_native_id())
+    for thread in task.iterdir():
+        if thread.name == own:
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+            if state == "R":
+                return True
+    return False
+
+
+class Server:
+    """Answers requests about one loaded model."""
+
+    def __init__(self, recipe: Any, job: Job) -> None:
+        self.recipe, self.job = recipe, job
+        self.run: Run | None = None
+        self.feeds: Feeds = {}
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One request → what it asks for, or what went wrong."""
+        try:
+            answer: dict[str, Any] = getattr(self, f"_{request['do']}")(request)
+        except Exception as error:  # a peer's error is a result
+            return {"error": describe(error)}
+        return answer
+
+    def _load(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        del request
+        self.run = self.recipe.load(self.job)
+        gc.collect()
+        gc.freeze()
+        return {}
+
+    def _outputs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run once and keep the outputs in a file."""
+        outputs = self._loaded(files.read(Path(request["feeds"])))
+        named = {f"output{index}": array for index, array in enumerate(outputs)}
+        files.write(Path(request["into"]), named)
+        return {"peak_rss": peak_rss()}
+
+    def _bind(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self.feeds = files.read(Path(request["feeds"]))
+        return {}
+
+    def _time(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run ``lead`` times, then ``count`` times by the clock; seconds for each call."""
+        for _ in range(request["lead"]):
+            self._loaded(self.feeds)
+        gc.disable()
+        start = time.perf_counter()
+        for _ in range(request["count"]):
+            self._loaded(self.feeds)
+        seconds = (time.perf_counter() - start) / request["count"]
+        gc.enable()
+        return {"seconds": seconds, "peak_rss": peak_rss(), "quiet": settle()}
+
+    @property
+    def _loaded(self) -> Run:
+        if self.run is None:
+            raise RuntimeError("nothing is loaded")
+        return self.run
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _written(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+
+
+def _pipe() -> TextIO:
+    """Standard output for answers alone; what libraries print goes to standard error."""
+    own = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return own
+
+
+def main(name: str, file: str, serve: bool) -> None:
+    out = _pipe()
+    job = Job.read(Path(file))
+    try:
+        recipe = importlib.import_module(f"benchmarks.sidebyside.recipes.{name}")
+    except Exception as error:
+        print(json.dumps({"error": describe(error)}), file=out)
+        return
+    if serve:
+        server = Server(recipe, job)
+        for line in sys.stdin:
+            print(json.dumps(server.answer(json.loads(line))), file=out)
+        return
+    try:
+        if hasattr(recipe, "prepare"):
+            recipe.prepare(job)
+        start = time.perf_counter()
+        size = recipe.optimize(job)
+        seconds = time.perf_counter() - start
+    except Exception as error:
+        print(json.dumps({"error": describe(error)}), file=out)
+        return
+    print(json.dumps({"seconds": seconds, "bytes": size or _written(job.directory)}), file=out)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:] == ["serve"])

@@ -1,0 +1,1 @@
+"""Two models beside each other, layer by layer: where do they part ways?"""
