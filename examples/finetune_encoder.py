@@ -53,7 +53,7 @@ def examples(tokenizer: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         for label, module in enumerate((np, torch))
         for sentence in sentences(module)
     ]
-    np.random.default_rng(0).shuffle(rows)  # type: ignore[arg-type]
+    np.random.default_rng(0).shuffle(rows)
     seen = round(len(rows) * TRAINED_ON)
     return rows[:seen], rows[seen:]
 
