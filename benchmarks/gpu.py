@@ -32,7 +32,7 @@ from benchmarks.report import DOCS
 from infopt import provenance
 from infopt.errors import InfoptError, UnavailableError
 from infopt.evidence.equivalence import Sample
-from infopt.evidence.metrics import difference
+from infopt.evidence.metrics import Difference, difference
 from infopt.evidence.repeats import repeat
 from infopt.measure.statistics import ratio_of_medians
 from infopt.measure.timing import Measurement, interleave, until_precise
@@ -87,21 +87,21 @@ def _judged(form: Form, cell: Cell, expected: np.ndarray) -> tuple[Row, Call | N
     try:
         call = form.make(cell)
         row["made_in_s"] = round(time.perf_counter() - start, 1)
-        found = _array(call())
+        apart = difference(_array(call()), expected)
+        row |= {"error": apart.max_relative, "sqnr_db": min(apart.sqnr_db, 999.0)}
+        wrong = _wrong(row, apart, call) if form.ours else None
     except Exception as error:  # a peer may fail as it likes; so may a GPU's memory
-        return row | {"reason": _said(error)}, None
-    apart = difference(found, expected)
-    row |= {"error": apart.max_relative, "sqnr_db": min(apart.sqnr_db, 999.0)}
-    if form.ours:
-        allowed = BUDGETS[form.precision]
-        if not allowed.allows(apart):
-            why = f"too far off: error {apart.max_relative:.1e}, SQNR {apart.sqnr_db:.1f} dB"
-            return row | {"reason": why}, None
-        again = repeat(lambda _: {"output": _array(call())}, [Sample({}, "the same inputs")])
-        row |= {"runs": again.times, "identical": not again.worst}
-        if not again.holds:
-            return row | {"reason": f"differs by {again.worst['output']:.1e} between runs"}, None
-    return row, call
+        wrong = _said(error)
+    return (row, call) if wrong is None else (row | {"reason": wrong}, None)
+
+
+def _wrong(row: Row, apart: Difference, call: Call) -> str | None:
+    """Why an engine is not to be timed: it is too far off, or not the same each time."""
+    if not BUDGETS[row["precision"]].allows(apart):
+        return f"too far off: error {apart.max_relative:.1e}, SQNR {apart.sqnr_db:.1f} dB"
+    again = repeat(lambda _: {"output": _array(call())}, [Sample({}, "the same inputs")])
+    row |= {"runs": again.times, "identical": not again.worst}
+    return None if again.holds else f"differs by {again.worst['output']:.1e} between runs"
 
 
 def _array(output: Any) -> np.ndarray:

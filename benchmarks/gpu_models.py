@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.models import Feeds, efficientnet_lite0, minilm
+from benchmarks.models import Feeds, efficientnet_lite0, minilm, once
 
 BATCHES = (1, 8, 32)
 
@@ -38,15 +37,7 @@ class Subject:
     def file(self, cache: Path) -> Path:
         """The ONNX file that torch's exporter writes, made once."""
         path = cache / "gpu" / f"{self.name.lower().replace(' ', '-')}.onnx"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
-            try:
-                _export(self.module(), self.feeds(2, 0), unfinished)
-                unfinished.rename(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
-        return path
+        return once(path, lambda to: _export(self.module(), self.feeds(2, 0), to))
 
 
 @functools.lru_cache(maxsize=1)

@@ -46,9 +46,18 @@ class Page:
             console.print(table)
 
     def write(self, directory: Path = DOCS) -> None:
-        """Write ``name.md`` and ``name.json``."""
+        """Write ``name.md`` and ``name.json``; whoever interrupts it leaves the old ones."""
         directory.mkdir(parents=True, exist_ok=True)
-        document = {
+        document = self.document()
+        texts = {"json": json.dumps(document, indent=1) + "\n", "md": self.render(document)}
+        for ending, text in texts.items():
+            unfinished = directory / f"{self.name}.{ending}.unfinished"
+            unfinished.write_text(text)
+            unfinished.rename(directory / f"{self.name}.{ending}")
+
+    def document(self) -> dict[str, Any]:
+        """The results and where they were taken, ready for JSON."""
+        return {
             "benchmark": self.name,
             "command": self.command,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -56,8 +65,6 @@ class Page:
             "versions": {**provenance.versions(), **self.extra_versions},
             "results": self.results,
         }
-        (directory / f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n")
-        (directory / f"{self.name}.md").write_text(self.render(document))
 
     def render(self, document: Mapping[str, Any]) -> str:
         """The page, with date, machine and versions from the JSON document."""

@@ -177,6 +177,8 @@ def find_samples(
     notes: tuple[str, ...] = ()
     for number, bounds in enumerate(several or [bound]):
         synthetic, said = _synthetic(model, run, bounds, seed + 10 * number)
+        if several and not synthetic:
+            said = tuple(f"profile {number + 1} was not compared: {each}" for each in said)
         found, notes = [*found, *synthetic], (*notes, *said)
     samples = found if bound or several else [*examples, *found]
     if not samples:

@@ -304,6 +304,12 @@ def test_goals_that_are_missed_are_named() -> None:
     slow = {"runs": [_run()], "cells": [_cell("BERT-base", 1, 0.001, 0.0011)]}
     assert gpu_page.goals_missed(slow) == ["the geometric mean at batch 1: 1.10"]
     assert gpu_page.goals_missed({"runs": [], "cells": []}) == []
+    failed = _cell("BERT-base", 1, 0.001, 0.0011)
+    for row in failed["forms"]:
+        if row["ours"]:
+            del row["seconds"]
+    missed = gpu_page.goals_missed({"runs": [_run()], "cells": [failed]})
+    assert missed == ["BERT-base × 1: no engine of infopt's was timed"]
 
 
 def test_without_a_gpu_the_page_holds_no_figure(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ class Session(ABC):
         """End the profiling that :attr:`RunOptions.profile` asked for; what was noted.
 
         Raises:
+            UsageError: It was not asked for.
             UnavailableError: The runtime has no profiler that infopt can read.
         """
         raise UnavailableError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from infopt.errors import ImportFailed
 
@@ -189,7 +190,8 @@ def store_integers(model: ir.Model, program: torch.export.ExportedProgram) -> No
             _store(_integers_behind(value), _as_integers(result, arguments), name)
         else:
             _store(value, result.numpy(), name)
-    _forget_unused(model.graph)
+    # What computed the weights, and the floats.
+    RemoveUnusedNodesPass()(model)
 
 
 def _constants(program: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
@@ -247,14 +249,3 @@ def _store(value: ir.Value, integers: np.ndarray, name: str) -> None:
     constant.dtype = kind
     node.graph.register_initializer(constant)
     value.replace_all_uses_with(constant)
-
-
-def _forget_unused(graph: ir.Graph) -> None:
-    """Remove what computed the weights, and the floats."""
-    outputs = set(graph.outputs)
-    for node in reversed(graph):
-        if not any(value.uses() or value in outputs for value in node.outputs):
-            graph.remove(node, safe=True)
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and value not in outputs:
-            del graph.initializers[name]

@@ -61,10 +61,10 @@ class Providers:
                 f"option provider={word} is not known{nearest(word, _WORDS)}; "
                 f"write one of {', '.join(_WORDS)}"
             )
-        if not options.get("device_id", "0").isdigit():
+        device = options.get("device_id", "0")
+        if not (device.isascii() and device.isdigit()):
             raise UsageError(
-                f"option device_id={options['device_id']} is not understood; write the number of a "
-                "GPU, from 0 on"
+                f"option device_id={device} is not understood; write the number of a GPU, from 0 on"
             )
         graphs = _GRAPHS.get(word, "enable_cuda_graph")
         if "enable_cuda_graph" in options:
@@ -102,6 +102,11 @@ class Providers:
         """
         ort = runtime.onnxruntime()
         if self.word == "tensorrt-rtx" and _RTX not in ort.get_available_providers():
+            if self.place.index:
+                raise UsageError(
+                    "the plugin of TensorRT for RTX runs on the first GPU; leave device_id away, "
+                    "or choose another one with CUDA_VISIBLE_DEVICES"
+                )
             settings.add_provider_for_devices(_plugin_devices(), dict(self.options))
             return _open(ort, file, settings, None, without, device=True)
         providers: list[Any] = [(self._name(), dict(self.options))]
@@ -156,13 +161,22 @@ def _open(
     )
 
 
-@functools.cache
 def _plugin_devices() -> list[Any]:
     """The first GPU that the plugin of TensorRT for RTX serves.
 
     Raises:
         UnavailableError: The plugin is not installed, does not load, or finds none.
     """
+    name = _registered_plugin()
+    devices = [it for it in runtime.onnxruntime().get_ep_devices() if it.ep_name == name]
+    if not devices:
+        raise UnavailableError("the plugin of TensorRT for RTX finds no NVIDIA GPU that it serves")
+    return devices[:1]
+
+
+@functools.cache
+def _registered_plugin() -> str:
+    """What the plugin's provider is called, once ONNX Runtime knows it: a name registers once."""
     ort = runtime.onnxruntime()
     if importlib.util.find_spec(_RTX_PLUGIN) is None:
         raise UnavailableError(
@@ -171,14 +185,11 @@ def _plugin_devices() -> list[Any]:
         )
     try:
         plugin = importlib.import_module(_RTX_PLUGIN)
-        name = plugin.get_ep_name()
+        name: str = plugin.get_ep_name()
         ort.register_execution_provider_library(name, plugin.get_library_path())
     except Exception as error:  # whatever a missing library of NVIDIA's makes it say
         raise UnavailableError(
             f"the plugin of TensorRT for RTX does not load ({error}); reinstall it: "
             "pip install --force-reinstall onnxruntime-ep-nv-tensorrt-rtx"
         ) from None
-    devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
-    if not devices:
-        raise UnavailableError("the plugin of TensorRT for RTX finds no NVIDIA GPU that it serves")
-    return devices[:1]
+    return name

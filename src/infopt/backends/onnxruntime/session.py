@@ -111,7 +111,10 @@ class OrtSession(Session):
     def timeline(self) -> Timeline:
         """What the profiler noted; see :meth:`Session.timeline`."""
         if self._profile is None:
-            raise RuntimeError("profile the session by its options")
+            raise UsageError(
+                "the session was not loaded to be profiled; load it with RunOptions(profile=…), "
+                "an empty directory"
+            )
         return timeline.read(Path(self.raw.end_profiling()), self._profile)
 
     def _is_ready(self, given: Mapping[str, Any]) -> bool:

@@ -157,10 +157,9 @@ class TensorRtBackend(Backend):
     def outcome(self, directory: Path) -> Outcome | None:
         if self.unavailable() is not None:
             return None  # only a GPU opens a plan
-        told = self.load(directory, RunOptions()).inspect()
         model = files.read_onnx(directory / files.MODEL_FILE)
         try:
-            found = layers.read(told)
+            found = layers.read(self.load(directory, RunOptions()).inspect())
         except CompileError as error:  # the engine is none the worse for it
             return Outcome({}, 0, (), notes=(str(error),))
         return outcome.compare(outcome.asked(model), found)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from infopt.backends.tensorrt.profiles import Range, Sizes
+from infopt.backends.tensorrt.profiles import Profile, Range, Sizes, profile_for
 from infopt.engine import TensorSpec
 from infopt.errors import CompileError, DataError, nearest
 
@@ -27,9 +26,6 @@ _TYPES: Mapping[str, tuple[str, np.dtype[Any]]] = {
 }
 """TensorRT's name of a type → ONNX's and numpy's."""
 
-Profile = Mapping[str, Range]
-"""Input → the shapes for which the engine was built."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Face:
@@ -39,7 +35,7 @@ class Face:
     outputs: tuple[TensorSpec, ...]
     dtypes: Mapping[str, np.dtype[Any]]
     profiles: tuple[Profile, ...]
-    """At least one."""
+    """At least one; each with the shapes of all inputs."""
     hosted: frozenset[str]
     """Inputs and outputs that lie in the processor's memory: they hold sizes."""
 
@@ -127,25 +123,7 @@ class Face:
         Raises:
             DataError: None does.
         """
-        fitting = [
-            (_distance(profile, shapes), index)
-            for index, profile in enumerate(self.profiles)
-            if all(_fits(shapes[name], found) for name, found in profile.items())
-        ]
-        if fitting:
-            return min(fitting)[1]
-        for name, shape in shapes.items():
-            ranges = [profile[name] for profile in self.profiles]
-            if not any(_fits(shape, found) for found in ranges):
-                allowed = " or ".join(f"{list(r.least)} to {list(r.most)}" for r in ranges)
-                raise DataError(
-                    f"input {name!r} has shape {list(shape)}; the engine was built for {allowed}"
-                )
-        said = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-        raise DataError(
-            f"no profile of the engine holds these shapes together: {said}; "
-            "build it with one that does (--shape)"
-        )
+        return profile_for(self.profiles, shapes)
 
 
 def _range(engine: Any, name: str, shape: Sequence[int], profile: int) -> Range:
@@ -154,18 +132,3 @@ def _range(engine: Any, name: str, shape: Sequence[int], profile: int) -> Range:
         return Range(sizes, sizes, sizes)
     least, usual, most = map(tuple, engine.get_tensor_profile_shape(name, profile))
     return Range(least, usual, most)
-
-
-def _fits(shape: Sizes, found: Range) -> bool:
-    return len(shape) == len(found.least) and all(
-        low <= size <= high for low, size, high in zip(found.least, shape, found.most, strict=True)
-    )
-
-
-def _distance(profile: Profile, shapes: Mapping[str, Sizes]) -> float:
-    """How far shapes are from the usual ones: sizes count by how many times as large they are."""
-    return sum(
-        abs(math.log((size + 1) / (usual + 1)))
-        for name, found in profile.items()
-        for size, usual in zip(shapes[name], found.usual, strict=True)
-    )

@@ -108,7 +108,9 @@ def _flag(name: str, text: str) -> bool:
     return values[text.lower()]
 
 
-def _word(*words: str) -> Callable[[str, str], str]:
+def word(*words: str) -> Callable[[str, str], str]:
+    """Reads one of ``words``, in whatever case."""
+
     def read(name: str, text: str) -> str:
         if text.lower() not in words:
             raise UsageError(
@@ -124,7 +126,7 @@ def _compatibility(name: str, text: str) -> str | None:
     found = {"true": "ampere", "1": "ampere", "on": "ampere"}.get(text.lower(), text)
     if found.lower() in ("false", "0", "off"):
         return None
-    return _word("ampere", "same")(name, found)
+    return word("ampere", "same")(name, found)
 
 
 def _sources(name: str, text: str) -> tuple[str, ...]:
@@ -139,12 +141,14 @@ def _sources(name: str, text: str) -> tuple[str, ...]:
     return tuple(word.upper() for word in words)
 
 
-def _number(least: int) -> Callable[[str, str], int]:
+def number(least: int, most: int | None = None) -> Callable[[str, str], int]:
+    """Reads a number of at least ``least``, and at most ``most`` where there is such a limit."""
+    wanted = f"a number of at least {least}" if most is None else f"{least} to {most}"
+
     def read(name: str, text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise UsageError(
-                f"option {name}={text} is not understood; write a number of at least {least}"
-            )
+        digits = text.isascii() and text.isdigit()
+        if not digits or int(text) < least or (most is not None and int(text) > most):
+            raise UsageError(f"option {name}={text} is not understood; write {wanted}")
         return int(text)
 
     return read
@@ -174,8 +178,8 @@ _READ: Mapping[str, Callable[[str, str], Any]] = {
     "optimization_level": _level,
     "hardware_compatible": _compatibility,
     "tactic_sources": _sources,
-    "max_tactics": _number(1),
-    "timing_iterations": _number(1),
-    "aux_streams": _number(0),
-    "tiling": _word("none", "fast", "moderate", "full"),
+    "max_tactics": number(1),
+    "timing_iterations": number(1),
+    "aux_streams": number(0),
+    "tiling": word("none", "fast", "moderate", "full"),
 }

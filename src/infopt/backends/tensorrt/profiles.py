@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from infopt.errors import DataError, EngineError
+from infopt.errors import DataError
 from infopt.evidence.extents import Extent, Extents
 from infopt.evidence.shapes import dims_of
 
@@ -50,7 +50,7 @@ class Range:
 
 
 Profile = Mapping[str, Range]
-"""Input name → its shapes; of inputs with a dynamic dimension only."""
+"""Input name → its shapes; of inputs with a dynamic dimension at least."""
 
 
 def profile(inputs: Sequence[ir.Value], extents: Extents) -> dict[str, Range]:
@@ -94,6 +94,8 @@ def profile_for(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]]
     ]
     if not holding:
         raise DataError(_fits_none(profiles, shapes))
+    if len(holding) == 1:
+        return holding[0]
     return min(
         holding,
         key=lambda number: sum(
@@ -113,7 +115,10 @@ def _fits_none(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]])
     known = "; or ".join(
         ", ".join(f"{name} {ranges}" for name, ranges in each.items()) for each in profiles
     )
-    return f"no profile of the engine holds all of {given}; it was built for {known}"
+    return (
+        f"no profile of the engine holds these shapes together: {given}; it was built for {known}. "
+        "Build it with a profile that does (--profile)"
+    )
 
 
 def as_facts(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
@@ -121,26 +126,3 @@ def as_facts(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
     return [
         {name: dataclasses.asdict(shapes) for name, shapes in each.items()} for each in profiles
     ]
-
-
-def from_facts(facts: Mapping[str, Any]) -> tuple[Profile, ...]:
-    """The profiles of an engine, as its facts have them; at least one.
-
-    Raises:
-        EngineError: The facts are malformed.
-    """
-    try:
-        found = tuple(
-            {name: _range(shapes) for name, shapes in each.items()} for each in facts["profiles"]
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EngineError(
-            f"the engine's profiles are malformed ({error!r}); build it again"
-        ) from None
-    if not found:
-        raise EngineError("the engine has no profile; build it again")
-    return found
-
-
-def _range(shapes: Mapping[str, Sequence[int]]) -> Range:
-    return Range(**{key: tuple(map(int, sizes)) for key, sizes in shapes.items()})

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infopt.backends.tensorrt.options import BuildOptions
+from infopt.backends.tensorrt.options import BuildOptions, number, word
 from infopt.backends.tensorrt.options import size as size_of
 from infopt.errors import UsageError, nearest
 
 AUTOMATIC = "auto"
-_MOST_CONTEXTS = 64
+_MOST = 64
 _GRAPHS = (AUTOMATIC, "on", "off")
 _SPECIALIZATION = ("lazy", "eager", "none")
 
@@ -53,35 +53,15 @@ def parse(given: Mapping[str, str]) -> tuple[BuildOptions, Settings]:
     return options, Settings(**read)
 
 
-def _number(most: int) -> Callable[[str, str], int]:
-    def read(name: str, text: str) -> int:
-        if not text.isdigit() or not 1 <= int(text) <= most:
-            raise UsageError(f"option {name}={text} is not understood; write 1 to {most}")
-        return int(text)
-
-    return read
-
-
-def _one_of(*words: str) -> Callable[[str, str], str]:
-    def read(name: str, text: str) -> str:
-        if text not in words:
-            raise UsageError(
-                f"option {name}={text} is not understood; write one of {', '.join(words)}"
-            )
-        return text
-
-    return read
-
-
 def _budget(name: str, text: str) -> int | str:
     # Unlike other sizes it may be 0: all weights come as they are needed.
     return text if text == AUTOMATIC else 0 if text == "0" else size_of(name, text)
 
 
 _READ: Mapping[str, Callable[[str, str], Any]] = {
-    "contexts": _number(_MOST_CONTEXTS),
-    "cuda_graphs": _one_of(*_GRAPHS),
-    "graph_cache": _number(_MOST_CONTEXTS),
+    "contexts": number(1, _MOST),
+    "cuda_graphs": word(*_GRAPHS),
+    "graph_cache": number(1, _MOST),
     "weight_streaming_budget": _budget,
-    "specialization": _one_of(*_SPECIALIZATION),
+    "specialization": word(*_SPECIALIZATION),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -82,14 +83,15 @@ def _has_foreign_mask(node: ir.Node) -> bool:
 
 
 def _mask(node: ir.Node, to: Builder) -> ir.Value:
-    """The mask in the type of the scores; finite numbers that it cannot hold are bounded."""
+    """The mask in the type of the scores; finite bans that it cannot hold are bounded."""
     mask, scores = node.inputs[_MASK], node.inputs[0]
     assert mask is not None
     assert mask.dtype is not None
     assert scores is not None
     assert scores.dtype is not None
-    half = _HALVES.get(scores.dtype)
-    if half is not None and mask.dtype.is_floating_point():
+    half, own = _HALVES.get(scores.dtype), _HALVES.get(mask.dtype)
+    reach = math.inf if own is None else own.largest
+    if half is not None and mask.dtype.is_floating_point() and reach > half.largest:
         ban = to.constant(np.array(half.ban, mask.dtype.numpy()), "ban")
         most = to.op("Max", mask, ban, like=mask)
         infinite = to.op("IsInf", mask, detect_positive=0)

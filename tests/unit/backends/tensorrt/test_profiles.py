@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import onnx_ir as ir
 import pytest
 
-from infopt.backends.tensorrt.profiles import Range, as_facts, from_facts, profile, profile_for
-from infopt.errors import DataError, EngineError
+from infopt.backends.tensorrt.profiles import Range, profile, profile_for
+from infopt.errors import DataError
 from infopt.evidence.extents import Extent
 
 
@@ -58,7 +55,7 @@ def test_of_equally_near_ones_the_first() -> None:
 def test_every_input_has_to_fit() -> None:
     assert profile_for(PROFILES, {"x": (8, 128), "m": (8, 512)}) == 1
     with pytest.raises(
-        DataError, match=r"no profile .* all of x \[1, 512\], m \[8, 512\]; .* or x"
+        DataError, match=r"no profile .* together: x \[1, 512\], m \[8, 512\]; .* or x"
     ):
         profile_for(PROFILES, {"x": (1, 512), "m": (8, 512)})
 
@@ -79,27 +76,3 @@ def test_of_a_single_profile_the_message_is_short() -> None:
 
 def test_a_model_of_fixed_sizes_has_one_profile_that_says_nothing() -> None:
     assert profile_for([{}], {"fixed": (4,)}) == 0
-
-
-def test_profiles_of_facts() -> None:
-    facts = json.loads(json.dumps({"profiles": as_facts(PROFILES)}))
-    assert from_facts(facts) == PROFILES
-    assert from_facts({"profiles": [{}]}) == ({},)
-
-
-@pytest.mark.parametrize(
-    "facts",
-    [
-        {},
-        {"profiles": []},
-        {"profiles": 3},
-        {"profiles": [3]},
-        {"profiles": [{"x": {"least": [1], "usual": [1]}}]},
-        {"profiles": [{"x": {"least": ["a"], "usual": [1], "most": [1]}}]},
-        {"profiles": [{"x": {"least": 1, "usual": [1], "most": [1]}}]},
-        {"profiles": [{"x": {"least": [1], "usual": [1], "most": [1], "more": [1]}}]},
-    ],
-)
-def test_malformed_facts(facts: dict[str, Any]) -> None:
-    with pytest.raises(EngineError, match="build it again"):
-        from_facts(facts)
