@@ -1,7 +1,7 @@
 """The gate on latency: how often it cries wolf, and how often it sees one.
 
 ``python -m benchmarks.gates`` prints the tables and writes docs/benchmarks/gates.md. All parts take
-about two hours of a machine that does nothing else; ``--part quiet-aa`` and so on take one at a
+up to four hours of a machine that does nothing else; ``--part quiet-aa`` and so on take one at a
 time. What was found is kept after every check, so that a part that was interrupted goes on.
 """
 

@@ -35,7 +35,7 @@ class Page:
 
     def print(self) -> None:
         """Show the tables."""
-        console = Console()
+        console = Console(markup=False)  # an error may hold brackets
         console.width = max(console.width, 110)  # figures do not wrap
         for caption, header, rows in self.tables:
             table = Table(title=caption, title_justify="left")

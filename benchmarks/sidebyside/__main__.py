@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +13,15 @@ import click
 
 from benchmarks.models import CACHE
 from benchmarks.report import DOCS
-from benchmarks.sidebyside import environments
-from benchmarks.sidebyside.client import PeerFailed
+from benchmarks.sidebyside import environments, plots
 from benchmarks.sidebyside.environments import Environment
+from benchmarks.sidebyside.client import PeerFailed
 from benchmarks.sidebyside.page import page
 from benchmarks.sidebyside.peers import BASELINE, PEERS, Peer
 from benchmarks.sidebyside.run import NO_TIME, Race
 from benchmarks.sidebyside.schedule import Budget
-from benchmarks.sidebyside.workplace import ROOT, Cell, Workplace
+from benchmarks.sidebyside.worker import describe
+from benchmarks.sidebyside.workplace import Cell, Workplace
 from benchmarks.subjects import SUBJECTS, Subject
 
 BUILD = Path("build")
@@ -29,11 +29,13 @@ WORK = BUILD / "sidebyside"
 QUICK_MODELS = ("MiniLM",)
 MINUTES, QUICK_MINUTES = 52.0, 3.5
 SECONDS, QUICK_SECONDS = 20.0, 10.0
+_COUNT = click.IntRange(min=1)
+_TIME = click.FloatRange(min=0, min_open=True)
 
 
 def chosen_peers(words: Sequence[str]) -> list[Peer]:
-    """Those whose name contains one of the words, and the baseline."""
-    return [p for p in PEERS if p == BASELINE or _matches(p.name, words)]
+    """Those whose name contains one of the words, the baseline, and infopt."""
+    return [p for p in PEERS if p == BASELINE or p.ours or _matches(p.name, words)]
 
 
 def chosen_subjects(words: Sequence[str]) -> list[Subject]:
@@ -57,14 +59,16 @@ def _say(text: str) -> None:
 @click.command()
 @click.option("--models", multiple=True, help="Models whose name contains this; by default all.")
 @click.option("--peers", multiple=True, help="Peers whose name contains this; by default all.")
-@click.option("--batches", multiple=True, type=int, help="By default 1 and 8.")
-@click.option("--sizes", type=int, help="How many sizes of a model; by default 2.")
+@click.option("--batches", multiple=True, type=_COUNT, help="By default 1 and 8.")
+@click.option("--sizes", type=_COUNT, help="How many sizes of a model; by default 2.")
 @click.option(
-    "--minutes", type=float, help=f"After these nothing is begun; by default {MINUTES:g}."
+    "--minutes", type=_TIME, help=f"After these nothing is begun; by default {MINUTES:g}."
 )
-@click.option("--seconds", type=float, help=f"At most, to time a cell; by default {SECONDS:g}.")
-@click.option("--patience", default=240.0, show_default=True, help="Seconds for one thing asked.")
-@click.option("--threads", default=None, type=int, help="By default every core.")
+@click.option("--seconds", type=_TIME, help=f"For the passes of a cell; by default {SECONDS:g}.")
+@click.option(
+    "--patience", type=_TIME, default=240, show_default=True, help="Seconds for one thing asked."
+)
+@click.option("--threads", type=_COUNT, help="By default every core.")
 @click.option("--cache", type=click.Path(path_type=Path), default=CACHE, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Where the page is written.")
 @click.option("--quick", is_flag=True, help="By default one small model at batch 1.")
@@ -87,7 +91,7 @@ def main(
     The page goes to docs/benchmarks where all was asked for, else to build/sidebyside. One that was
     cut short has left what it found in build/sidebyside/so-far.json.
     """
-    whole = not (quick or models or peers or batches or sizes)
+    whole = not (quick or any((models, peers, batches, sizes, minutes, seconds, threads)))
     models = models or (QUICK_MODELS if quick else ())
     batches = batches or ((1,) if quick else (1, 8))
     sizes = sizes or (1 if quick else 2)
@@ -96,7 +100,12 @@ def main(
     threads = threads or len(os.sched_getaffinity(0))
     them, subjects = chosen_peers(peers), chosen_subjects(models)
     if not subjects:
-        raise click.UsageError("no model has such a name")
+        names = ", ".join(subject.name for subject in SUBJECTS)
+        raise click.UsageError(f"no model has such a name; there are {names}")
+    for word in peers:
+        if not any(_matches(peer.name, [word]) for peer in PEERS):
+            names = ", ".join(peer.name for peer in PEERS)
+            raise click.UsageError(f"no peer is called {word!r}; there are {names}")
     start = time.monotonic()
     made = _environments(them)
     found: list[dict[str, Any]] = []
@@ -105,9 +114,13 @@ def main(
         if not budget.left:
             found.append({"model": subject.name, "failed": NO_TIME})
             continue
-        place = Workplace(
-            subject, cells(subject, batches, sizes), WORK / "race", cache, made, threads
-        )
+        try:
+            place = Workplace(
+                subject, cells(subject, batches, sizes), WORK / "race", cache, made, threads
+            )
+        except Exception as error:  # a model that cannot be had is no reason to lose the others
+            found.append({"model": subject.name, "failed": describe(error)})
+            continue
         race = Race(place, them, patience=patience, say=_say)
         found.append(_raced(race, budget, len(subjects) - number, seconds))
         place.remove()
@@ -120,12 +133,12 @@ def main(
         "peers": [peer.name for peer in them],
         "models": found,
     }
-    _publish(results, (output or (DOCS if whole else WORK)).resolve(), made["plots"])
+    publish(results, output or (DOCS if whole else WORK))
 
 
 def _environments(peers: Sequence[Peer]) -> dict[str, Environment]:
     _say("environments …")
-    names = {peer.environment for peer in (BASELINE, *peers)} | {"plots"}
+    names = {peer.environment for peer in (BASELINE, *peers)}
     made = environments.make(names, BUILD / "environments")
     for environment in made.values():
         took = f"{environment.seconds:.0f} s"
@@ -136,23 +149,23 @@ def _environments(peers: Sequence[Peer]) -> dict[str, Environment]:
 def _raced(race: Race, budget: Budget, parts: int, seconds: float) -> dict[str, Any]:
     """What a race found, or why there was none."""
     try:
-        race.optimize(budget)
+        # Half of its share: what is optimized is to be timed, too.
+        race.optimize(Budget(0.5 * budget.share(parts) / 60))
         race.run(budget, parts, seconds)
     except PeerFailed as error:
         return {"model": race.place.subject.name, "failed": str(error)}
+    except Exception as error:  # the page has what was found of the others
+        return {"model": race.place.subject.name, "failed": describe(error)}
     return race.as_dict()
 
 
-def _publish(results: dict[str, Any], folder: Path, plots: Environment) -> None:
+def publish(results: dict[str, Any], folder: Path) -> None:
+    """Write page and plots into ``folder``, and show the tables."""
     report = page(results)
-    report.print()
     report.write(folder)
+    plots.write(results, folder)
+    report.print()
     _say(f"the page is {folder / 'sidebyside.md'}")
-    if plots.error:
-        _say(f"there are no plots: {plots.error}")
-        return
-    command = [str(plots.python), "-m", "benchmarks.sidebyside.plots"]
-    subprocess.run([*command, str(folder / "sidebyside.json"), str(folder)], check=True, cwd=ROOT)
 
 
 if __name__ == "__main__":

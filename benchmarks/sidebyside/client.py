@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 WORKER = "benchmarks.sidebyside.worker"
@@ -28,6 +27,7 @@ class Client:
         self, command: list[str], environment: Mapping[str, str], log: Path, directory: Path
     ) -> None:
         self._buffer = b""
+        self._gone = ""
         with log.open("ab") as said:
             self._process = subprocess.Popen(
                 command,
@@ -52,6 +52,8 @@ class Client:
                 seconds; in the last case it is ended.
         """
         assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            raise PeerFailed(self._gone or "was ended")
         request = json.dumps({"do": do, **arguments}, default=str) + "\n"
         with contextlib.suppress(BrokenPipeError):  # that it has ended is seen below
             self._process.stdin.write(request.encode())
@@ -68,8 +70,9 @@ class Client:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 if not selector.select(max(0.0, end - time.monotonic())):
+                    self._gone = f"did not answer in {timeout:.0f} s"
                     self.close()
-                    raise PeerFailed(f"did not answer in {timeout:.0f} s")
+                    raise PeerFailed(self._gone)
                 found = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not found:
                     raise PeerFailed(ended(self._process.wait()))
@@ -90,12 +93,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

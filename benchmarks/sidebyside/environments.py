@@ -62,7 +62,8 @@ def _one(name: str, root: Path) -> Environment:
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode:
             said = [line for line in run.stderr.splitlines() if line.startswith("ERROR")]
-            error = said[-1] if said else f"pip ended with exit code {run.returncode}"
+            what = " ".join(["python", *command[1:4]])
+            error = said[-1] if said else f"{what} … ended with exit code {run.returncode}"
             return Environment(name, python, time.perf_counter() - start, error)
     stamp.write_text(_digest(name))
     return Environment(name, python, time.perf_counter() - start)

@@ -49,11 +49,16 @@ def check(computed: Outputs, reference: Outputs) -> None:
     """Refuse outputs that cannot be compared.
 
     Raises:
-        WrongOutputs: They are of other shapes, or there are more or fewer of them.
+        WrongOutputs: They are of other shapes, there are more or fewer of them, or they hold what
+            is no number where the reference has one.
     """
     found, expected = [a.shape for a in computed], [b.shape for b in reference]
     if found != expected:
         raise WrongOutputs(f"outputs have the shapes {found}, not {expected}")
+    if any(
+        np.any(np.isfinite(b) & ~np.isfinite(a)) for a, b in zip(computed, reference, strict=True)
+    ):
+        raise WrongOutputs("an output holds what is no number")
 
 
 def top1(computed: Iterable[Outputs], reference: Iterable[Outputs]) -> float:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.report import Page
+from benchmarks.sidebyside import plots
 from benchmarks.sidebyside.environments import pins
 from benchmarks.sidebyside.findings import EXACT, TIE, WANTED, Duel, Row, led, losses, rows
 from benchmarks.sidebyside.peers import PEERS
+from benchmarks.sidebyside.run import NO_TIME
 
 COMMAND = "python -m benchmarks.sidebyside"
 MB = 10**6
@@ -38,13 +40,14 @@ def page(results: Mapping[str, Any]) -> Page:
     """The results as a page."""
     found = rows(results)
     tables: Tables = [("Where infopt is behind first", *_overview(found))]
+    said = [verdict(found), *_untaken(results)]
     tables += [_model(model) for model in results["models"]]
     tables += [("Recipes", *_recipes(results["peers"]))]
     return Page(
         name="sidebyside",
         title=f"infopt and its peers side by side, {results['threads']} threads of a CPU",
         command=COMMAND,
-        method="\n\n".join([verdict(found), *_plots(results), METHOD]),
+        method="\n\n".join([*said, *_plots(results), METHOD]),
         tables=tables,
         results=results,
         extra_versions=_versions(results["peers"]),
@@ -69,10 +72,23 @@ def verdict(found: Sequence[Row]) -> str:
     return f"{text} It is behind, {counted}: {named}."
 
 
+def _untaken(results: Mapping[str, Any]) -> list[str]:
+    """What time left out: infopt goes first, so that a count without these would flatter it."""
+    cells = sum(
+        NO_TIME in (peer["failed"].get(""), peer["failed"].get(cell["name"]))
+        for model in results["models"]
+        for cell in model.get("cells", ())
+        for peer in model["peers"].values()
+    )
+    models = [model["model"] for model in results["models"] if model.get("failed") == NO_TIME]
+    left = [f"{cells} of the peers' cells"] if cells else []
+    left += [", ".join(models)] if models else []
+    return [f"**Not taken for lack of time:** {' and '.join(left)}."] if left else []
+
+
 def _plots(results: Mapping[str, Any]) -> list[str]:
     return [
-        f"![Speed against error, batch {batch}](sidebyside-{batch}.svg)"
-        for batch in sorted({c["batch"] for m in results["models"] for c in m.get("cells", ())})
+        f"![Speed against error, batch {batch}]({name})" for batch, name in plots.names(results)
     ]
 
 
@@ -105,7 +121,7 @@ def _model(model: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     header += ["Optimize", "its memory", "Memory running", "Size"]
     lines = [_peer(name, peer, model) for name, peer in model["peers"].items()]
     noise = ["noise", "", *([""] if model["metric"] else [])]
-    noise += [f"{cell['noise']:.1%}" for cell in model["cells"]]
+    noise += ["–" if c["noise"] is None else f"{c['noise']:.1%}" for c in model["cells"]]
     lines.append([*noise, "", "", "", ""])
     caption = f"{model['model']}, {model['bytes'] / MB:,.1f} MB"
     return caption + (f", kept: {model['metric']}" if model["metric"] else ""), header, lines

@@ -1,12 +1,7 @@
-"""Speed against error as pictures: ``python -m benchmarks.sidebyside.plots RESULTS.json FOLDER``.
-
-It runs in an environment of its own, which has matplotlib and nothing of infopt.
-"""
+"""Speed against error as pictures: an SVG for each batch size, a panel for each model."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,8 +65,8 @@ def _panel(axes: Any, title: str, points: Sequence[Form]) -> None:
         place = (max(form.error, LEAST_ERROR), form.speed)
         axes.annotate(form.peer.name, place, xytext=(4, 4), textcoords="offset points", fontsize=6)
     axes.set(title=title, xscale="log", xlabel="error", ylabel=f"speed, {PEERS[0].name} is 1")
-    axes.set_ylim(bottom=0)
     axes.margins(x=0.15, y=0.15)
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.2)
 
 
@@ -79,11 +74,13 @@ def _places(points: Sequence[Form]) -> tuple[list[float], list[float]]:
     return [max(form.error, LEAST_ERROR) for form in points], [form.speed for form in points]
 
 
-def main(file: str, folder: str) -> None:
-    results = json.loads(Path(file).read_text())["results"]
-    for batch in sorted({c["batch"] for m in results["models"] for c in m.get("cells", ())}):
-        draw(panels(results, batch), Path(folder) / f"sidebyside-{batch}.svg")
+def names(results: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Batch sizes of which there is something to draw, and the names of the files."""
+    batches = sorted({c["batch"] for m in results["models"] for c in m.get("cells", ())})
+    return [(batch, f"sidebyside-{batch}.svg") for batch in batches if panels(results, batch)]
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def write(results: Mapping[str, Any], folder: Path) -> None:
+    """Draw all of them into ``folder``."""
+    for batch, name in names(results):
+        draw(panels(results, batch), folder / name)

@@ -15,7 +15,7 @@ from benchmarks.sidebyside import judge
 from benchmarks.sidebyside.client import Client, PeerFailed
 from benchmarks.sidebyside.peers import BASELINE, REFERENCE, Peer
 from benchmarks.sidebyside.schedule import Budget, Series, Timer, passes
-from benchmarks.sidebyside.workplace import Made, Workplace
+from benchmarks.sidebyside.workplace import Cell, Made, Workplace
 from infopt.measure.statistics import summarize
 
 AGAIN = dataclasses.replace(BASELINE, name="ORT default, again")
@@ -77,8 +77,8 @@ class Race:
                 made = self.place.optimize(peer, patience)
             self.outcomes[peer.name] = Outcome(made, failed={"": made.error} if made.error else {})
             self.say(f"  {peer.name}: {made.error or f'{made.seconds:.1f} s'}")
-        if self.outcomes[REFERENCE.name].failed:
-            raise PeerFailed(f"no reference: {self.outcomes[REFERENCE.name].failed['']}")
+            if peer == REFERENCE and made.error:
+                raise PeerFailed(f"no reference: {made.error}")
 
     def run(self, budget: Budget, parts: int, seconds: float) -> None:
         """Judge and time, in groups of workers that fit into memory together.
@@ -86,7 +86,7 @@ class Race:
         Args:
             budget: Time that is left.
             parts: How many models that is for, this one included.
-            seconds: The most for the passes over one cell.
+            seconds: For the passes over one cell; the least number of passes is made in any case.
         """
         with self.place.start(REFERENCE) as client:
             client.ask("load", timeout=self.patience)
@@ -99,8 +99,12 @@ class Race:
                 group = self._start([BASELINE, AGAIN], stack, all_of_them=True)
                 group |= self._start(waiting, stack)
                 waiting = [peer for peer in waiting if peer not in group and self._alive(peer)]
-                self._time(group, min(seconds, 0.7 * budget.share(parts) / len(self.place.cells)))
-            if not waiting:
+                share = 0.7 * budget.share(parts) / len(self.place.cells)
+                self._time(group, budget, min(seconds, share))
+            if not budget.left:
+                for peer in waiting:
+                    self.outcomes[peer.name].failed[""] = NO_TIME
+            if not waiting or not budget.left:
                 return
 
     def _alive(self, peer: Peer) -> bool:
@@ -158,8 +162,11 @@ class Race:
         if self.place.subject.metric:
             outcome.metric = judge.METRICS[self.place.subject.metric](found, self.reference)
 
-    def _time(self, group: dict[Peer, Client], seconds: float) -> None:
+    def _time(self, group: dict[Peer, Client], budget: Budget, seconds: float) -> None:
         for cell in self.place.cells:
+            if not budget.left:
+                self._fail(group, cell, NO_TIME)
+                continue
             timers: dict[str, Timer] = {}
             for peer, client in group.items():
                 with contextlib.suppress(PeerFailed):  # it will say so again when it is timed
@@ -167,12 +174,19 @@ class Race:
                 timers[peer.name] = functools.partial(self._call, client, peer)
             samples, raised = passes(timers, seconds)
             for name, error in raised.items():
-                if name in (BASELINE.name, AGAIN.name):
-                    raise error
-                self.outcomes[name].failed[cell.name] = str(error)
+                if name in self.outcomes:
+                    self.outcomes[name].failed[cell.name] = str(error)
+            if BASELINE.name in raised:  # nothing is a multiple of it then
+                self._fail(group, cell, f"no baseline: {raised[BASELINE.name]}")
+                continue
             self.series[cell].add(samples)
             count = len(samples[BASELINE.name])
             self.say(f"  {cell.name}: {len(samples)} workers, {count} passes")
+
+    def _fail(self, group: Iterable[Peer], cell: Cell, reason: str) -> None:
+        for peer in group:
+            if peer != AGAIN:
+                self.outcomes[peer.name].failed.setdefault(cell.name, reason)
 
     def _call(self, client: Client, peer: Peer, lead: int, count: int) -> float:
         answer = client.ask("time", timeout=self.patience, lead=lead, count=count)

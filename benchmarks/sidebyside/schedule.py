@@ -111,15 +111,15 @@ class Series:
             self._base.setdefault(name, []).extend(value / middle for value in base)
 
     @property
-    def noise(self) -> float:
-        """How far from one the baseline's speed beside itself came out."""
+    def noise(self) -> float | None:
+        """How far from one the baseline's speed beside itself came out; ``None``: not measured."""
         if self.again not in self._relative:
-            return 0.0
+            return None
         return noise_floor(self._base[self.again], self._relative[self.again])
 
     def speed(self, name: str) -> Ratio:
         """How many times as fast as the baseline a worker is."""
-        return ratio_of_medians(self._base[name], self._relative[name], noise=self.noise)
+        return ratio_of_medians(self._base[name], self._relative[name], noise=self.noise or 0.0)
 
 
 @dataclasses.dataclass

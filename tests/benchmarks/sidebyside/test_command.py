@@ -1,10 +1,16 @@
+import dataclasses
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.sidebyside import __main__ as command
+from benchmarks.sidebyside import environments
 from benchmarks.sidebyside.__main__ import cells, chosen_peers, chosen_subjects, main
 from benchmarks.sidebyside.peers import BASELINE, PEERS
 from benchmarks.sidebyside.workplace import Cell
 from benchmarks.subjects import SUBJECTS, find
+from tests.benchmarks.sidebyside.results import model, peer, results
 
 
 def test_all_peers_and_models_by_default() -> None:
@@ -12,8 +18,10 @@ def test_all_peers_and_models_by_default() -> None:
     assert chosen_subjects(()) == list(SUBJECTS)
 
 
-def test_the_baseline_is_always_there() -> None:
-    assert [peer.name for peer in chosen_peers(["olive"])] == [BASELINE.name, "Olive", "Olive int8"]
+def test_the_baseline_and_infopt_are_always_there() -> None:
+    found = [peer.name for peer in chosen_peers(["olive"])]
+    ours = [peer.name for peer in PEERS if peer.ours]
+    assert sorted(found) == sorted([BASELINE.name, *ours, "Olive", "Olive int8"])
 
 
 def test_models_are_found_by_part_of_their_name() -> None:
@@ -38,6 +46,37 @@ def test_a_model_that_there_is_not_is_wrong_usage() -> None:
     found = CliRunner().invoke(main, ["--models", "no such"])
     assert found.exit_code == 2
     assert "no model has such a name" in found.output
+    found = CliRunner().invoke(main, ["--peers", "no such"])
+    assert found.exit_code == 2
+    assert "no peer is called 'no such'" in found.output
+
+
+def test_a_model_that_cannot_be_had_costs_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def gone(cache: Path) -> Path:
+        raise OSError("[/no] such file")
+
+    subjects = [dataclasses.replace(find("MiniLM-L6"), name=name, file=gone) for name in "AB"]
+    monkeypatch.setattr(command, "SUBJECTS", subjects)
+    monkeypatch.setattr(command, "WORK", tmp_path / "work")
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(environments, "make", lambda names, root: {})
+    found = CliRunner().invoke(main, ["--output", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    page = (tmp_path / "sidebyside.md").read_text()
+    assert page.count("OSError: [/no] such file") == 2
+    assert "Nothing was timed." in page
+    assert "OSError: [/no] such file" in found.output
+
+
+def test_a_page_has_its_plots(tmp_path: Path) -> None:
+    found = results(model("MiniLM", ORT_default=peer(a=1.0, b=1.0), infopt=peer(a=1.5, b=1.2)))
+    command.publish(found, tmp_path)
+    assert {"sidebyside-1.svg", "sidebyside-8.svg"} <= {path.name for path in tmp_path.iterdir()}
+    page, drawn = (tmp_path / name for name in ("sidebyside.md", "sidebyside-1.svg"))
+    assert "(sidebyside-8.svg)" in page.read_text()
+    assert all(word in drawn.read_text() for word in ("ORT default", "infopt", "MiniLM"))
 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
