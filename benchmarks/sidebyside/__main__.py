@@ -14,8 +14,8 @@ import click
 from benchmarks.models import CACHE
 from benchmarks.report import DOCS
 from benchmarks.sidebyside import environments, plots
-from benchmarks.sidebyside.environments import Environment
 from benchmarks.sidebyside.client import PeerFailed
+from benchmarks.sidebyside.environments import Environment
 from benchmarks.sidebyside.page import page
 from benchmarks.sidebyside.peers import BASELINE, PEERS, Peer
 from benchmarks.sidebyside.run import NO_TIME, Race

@@ -85,10 +85,10 @@ def test_the_noise_is_how_far_the_baseline_is_from_itself() -> None:
     assert series.speed("a").noise == series.noise
 
 
-def test_without_a_second_baseline_there_is_no_noise() -> None:
+def test_without_a_second_baseline_the_noise_was_not_measured() -> None:
     series = Series("base", "again")
     series.add({"base": [1.0], "a": [1.0]})
-    assert series.noise == 0.0
+    assert series.noise is None
 
 
 def test_a_budget_is_shared_out_and_runs_down() -> None:
