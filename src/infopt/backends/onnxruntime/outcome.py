@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from infopt.backends.base import Outcome
+from infopt.backends.onnxruntime import saturation
 from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.ir import queries
 from infopt.passes.editing import operators
@@ -38,12 +39,13 @@ def outcome(model_file: Path, without: Sequence[str]) -> Outcome:
         settings.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", "optimized.data"
         )
-        ort.InferenceSession(
-            str(model_file),
-            settings,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=list(without),
-        )
+        with saturation.exact(model_file, "cpu") as exact:
+            ort.InferenceSession(
+                str(exact),
+                settings,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=list(without),
+            )
         return _read(ir.load(file))
 
 

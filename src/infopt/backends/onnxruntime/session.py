@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from infopt.backends.base import RunOptions, Session, Timeline
-from infopt.backends.onnxruntime import timeline
+from infopt.backends.onnxruntime import saturation, timeline
 from infopt.backends.onnxruntime.binding import Binding, CapturedCalls, torch_type, unbindable
 from infopt.backends.onnxruntime.providers import Providers
 from infopt.backends.onnxruntime.runtime import onnxruntime
@@ -75,7 +75,8 @@ class OrtSession(Session):
             timeline.ask(settings, options.profile)
         providers = Providers.chosen(provider, options.provider_options)
         try:
-            self.raw = providers.open(model_file, settings, list(without))
+            with saturation.exact(model_file, providers.word) as file:
+                self.raw = providers.open(file, settings, list(without))
         except InfoptError:
             raise
         except Exception as error:

@@ -70,8 +70,8 @@ class QuantizeDynamic(Pass):
     operators: str = "MatMul+Gemm"
     """The operators to quantize, with ``+`` between them."""
     weights: str = "int8"
-    """``int8``; or ``uint8``, for x86 processors without VNNI, whose instruction for products of
-    uint8 and int8 saturates sums of two."""
+    """``int8``; or ``uint8``, for runtimes on x86 processors without VNNI, whose instruction for
+    products of uint8 and int8 saturates sums of two (infopt's own sessions see to that)."""
     per_channel: bool = True
     """Whether each output channel has a scale of its own."""
     smallest: int = 4096

@@ -126,7 +126,7 @@ def test_options_of_a_run_are_taken_with_those_of_the_build(model: Model, source
     assert engine.manifest.build["options"]["optimization_level"] == 1
     session = infopt.load(engine.path, provider_options={"cuda_graphs": "off"})
     assert session.facts() == {"cuda_graphs": "none: switched off"}
-    with pytest.raises(UsageError, match="write one of auto, on, off"):
+    with pytest.raises(UsageError, match="it is one of auto, on, off"):
         infopt.load(engine.path, provider_options={"cuda_graphs": "maybe"})
 
 

@@ -34,8 +34,8 @@ def test_a_budget(text: str, budget: int | str) -> None:
         ("contexts", "0", "write 1 to 64"),
         ("contexts", "many", "write 1 to 64"),
         ("graph_cache", "65", "write 1 to 64"),
-        ("cuda_graphs", "yes", "write one of auto, on, off"),
-        ("specialization", "soon", "write one of lazy, eager, none"),
+        ("cuda_graphs", "yes", "it is one of auto, on, off"),
+        ("specialization", "soon", "it is one of lazy, eager, none"),
         ("weight_streaming_budget", "lots", "write weight_streaming_budget=4GiB"),
         (
             "context",

@@ -1,0 +1,138 @@
+"""Processors on which a product of uint8 and int8 saturates, and models that compute right there.
+
+x86 without VNNI multiplies uint8 by int8 with an instruction (VPMADDUBSW) that adds two products
+up in 16 bits: 255 · 127 · 2 does not fit, and the sum is cut, in silence. Where weights are
+uint8, too, ONNX Runtime takes other kernels, that add up in 32 bits. So on such a processor a
+model is loaded with its weights moved to uint8: the same numbers, with a zero point that is 128
+higher. ONNX Runtime 1.31 can do so itself (``session.x64quantprecision``), but then does not load
+models in which two nodes share weights or zero points, and makes others that do not run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import platform
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.backends.onnxruntime.runtime import onnxruntime
+from infopt.ir import files, queries
+from infopt.passes.editing import Editor
+
+_READS_WEIGHTS = {
+    "DequantizeLinear": ((0, 2),),
+    "DynamicQuantizeLSTM": ((1, 9), (2, 11)),
+    "DynamicQuantizeMatMul": ((1, 3),),
+    "MatMulInteger": ((1, 3),),
+    "MatMulIntegerToFloat": ((1, 5),),
+    "QAttention": ((1, 7),),
+    "QGemm": ((3, 5),),
+    "QLinearConv": ((3, 5),),
+    "QLinearMatMul": ((3, 5),),
+}
+"""Where operators read weights, and where the zero points of these."""
+
+_HARMLESS = 64
+"""255 · 64 · 2 fits into 16 bits."""
+
+
+@functools.cache
+def saturates() -> bool:
+    """Whether ONNX Runtime's products of uint8 and int8 saturate here: asked by a product."""
+    if platform.machine().lower() not in {"x86_64", "amd64", "x86", "i386", "i686"}:
+        return False
+    depth = 64
+    x, y = ir.val("x", ir.DataType.UINT8, [4, depth]), ir.val("y", ir.DataType.INT32, [4, 16])
+    weights = _constant("w", np.full((depth, 16), 127, np.int8))
+    node = ir.Node("", "MatMulInteger", [x, weights], outputs=[y])
+    graph = ir.Graph(
+        [x], [y], nodes=[node], initializers=[weights], opset_imports={"": 17}, name="probe"
+    )
+    proto = ir.to_proto(ir.Model(graph, ir_version=8))
+    session = onnxruntime().InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (sums,) = session.run(None, {"x": np.full((4, depth), 255, np.uint8)})
+    return bool((sums != 255 * 127 * depth).any())
+
+
+@contextlib.contextmanager
+def exact(model_file: Path, device: str) -> Iterator[Path]:
+    """A file of the same model whose products are exact on this processor; often the same file.
+
+    It is there inside the ``with`` only.
+
+    Args:
+        model_file: An ONNX file.
+        device: What is to run it; all but ``"cpu"`` have other instructions.
+
+    Raises:
+        SourceError: The file is no model.
+    """
+    if device == "cpu" and saturates():
+        model = files.read_onnx(model_file)
+        if move_to_uint8(model):
+            with tempfile.TemporaryDirectory(prefix="infopt-") as room:
+                files.write_onnx(model, Path(room))
+                yield Path(room) / files.MODEL_FILE
+            return
+    yield model_file
+
+
+def move_to_uint8(model: ir.Model) -> int:
+    """Let constant int8 weights that could saturate be uint8; returns how many nodes read such."""
+    editor = Editor(model)
+    moved = 0
+    for node in list(queries.nodes(model)):
+        graph = node.graph
+        if not isinstance(graph, ir.Graph) or editor.is_function_body(graph):
+            continue
+        if queries.attribute(node, "block_size", 0):
+            continue  # nothing multiplies the integers of blocks as they are
+        for at, zero_at in _READS_WEIGHTS.get(node.op_type, ()):
+            moved += _move(node, at, zero_at, graph, editor)
+    return moved
+
+
+def _move(node: ir.Node, at: int, zero_at: int, graph: ir.Graph, editor: Editor) -> bool:
+    weights = _integers(node, at)
+    if weights is None or not (np.abs(weights.astype(np.int16)) > _HARMLESS).any():
+        return False
+    zero = node.inputs[zero_at] if zero_at < len(node.inputs) else None
+    points = _integers(node, zero_at) if zero is not None else _zeros(node)
+    if points is None:
+        return False
+    if zero_at >= len(node.inputs):
+        node.resize_inputs(zero_at + 1)
+    for index, array in ((at, weights), (zero_at, points)):
+        given = node.inputs[index]
+        name = editor.fresh_name(f"{(given and given.name) or node.name}_uint8")
+        value = _constant(name, (array.astype(np.int16) + 128).astype(np.uint8))
+        graph.register_initializer(value)
+        node.replace_input_with(index, value)
+    return True
+
+
+def _constant(name: str, array: np.ndarray) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    shape = ir.Shape(array.shape)
+    return ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+
+
+def _integers(node: ir.Node, index: int) -> np.ndarray | None:
+    """What a node reads there, if constant and int8."""
+    tensor = queries.constant_tensor(node.inputs[index]) if index < len(node.inputs) else None
+    return tensor.numpy() if tensor is not None and tensor.dtype == ir.DataType.INT8 else None
+
+
+def _zeros(node: ir.Node) -> np.ndarray | None:
+    """Zero points that a node leaves out: of the shape of its scales, where it asks for that."""
+    if node.op_type != "DequantizeLinear":
+        return np.zeros((), np.int8)
+    shape = queries.static_shape(node.inputs[1])
+    return None if shape is None else np.zeros(shape, np.int8)

@@ -1,0 +1,171 @@
+"""Products of uint8 and int8 are exact on processors whose instruction for them saturates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from infopt.backends.base import RunOptions
+from infopt.backends.onnxruntime import saturation
+from infopt.backends.onnxruntime.session import OrtSession
+from infopt.errors import SourceError
+
+HEAD = '<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>'
+LARGE = np.random.default_rng(0).choice(np.array([-127, -100, 100, 127], np.int8), (64, 8))
+POINTS = np.array([3, -3, 0, 7, 0, 0, 1, -1], np.int8)
+SCALES = np.linspace(0.01, 0.02, 8, dtype=np.float32)
+ONE = np.float32(1 / 64)
+INTEGERS = f"{HEAD} g (uint8[4,64] x) => (int32[4,8] y)"
+FLOATS = f"{HEAD} g (float[4,64] x) => (float[4,8] y)"
+ROUNDED = f"{FLOATS} {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)"
+
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "no zero point": (f"{INTEGERS} {{ y = MatMulInteger(x, w) }}", {"w": LARGE}),
+    "zero points": (
+        f"{INTEGERS} {{ z = Constant <value = uint8 {{2}}> () y = MatMulInteger(x, w, z, wz) }}",
+        {"w": LARGE, "wz": POINTS},
+    ),
+    "weights read twice": (
+        f"{INTEGERS} {{ a = MatMulInteger(x, w) b = MatMulInteger(x, w) y = Add(a, b) }}",
+        {"w": LARGE},
+    ),
+    "dequantized, a scale each": (
+        f"{ROUNDED} e = DequantizeLinear <axis = 1> (w, ws) y = MatMul(d, e) }}",
+        {"w": LARGE, "ws": SCALES, "s": ONE, "z": np.uint8(0)},
+    ),
+    "zero points read twice": (
+        f"{ROUNDED} e = DequantizeLinear <axis = 1> (w, ws, wz) f = DequantizeLinear <axis = 1> "
+        "(v, ws, wz) a = MatMul(d, e) b = MatMul(d, f) y = Add(a, b) }",
+        {"w": LARGE, "v": LARGE[::-1], "ws": SCALES, "wz": POINTS, "s": ONE, "z": np.uint8(0)},
+    ),
+    "as it runs": (
+        f"{FLOATS} {{ y = com.microsoft.DynamicQuantizeMatMul(x, w, ws) }}",
+        {"w": LARGE, "ws": SCALES},
+    ),
+}
+
+
+def _written(text: str, constants: dict[str, Any], path: Path) -> Path:
+    proto = onnx.parser.parse_model(text)
+    for name, array in constants.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
+    onnx.save(proto, path)
+    return path
+
+
+def _run(file: Path) -> np.ndarray:
+    """On inputs so large that sums of two products pass 16 bits."""
+    session = OrtSession(file, "CPUExecutionProvider", RunOptions())
+    rng = np.random.default_rng(1)
+    x = rng.integers(200, 256, (4, 64)).astype(np.uint8)
+    floats = session.inputs[0].dtype == "float"
+    return np.asarray(session({"x": x.astype(np.float32) / 64 if floats else x})["y"])
+
+
+def _computed(text: str, constants: dict[str, Any]) -> np.ndarray:
+    x = np.random.default_rng(1).integers(200, 256, (4, 64)).astype(np.int64)
+    weights = LARGE.astype(np.int64)
+    match text:
+        case "no zero point":
+            return x @ weights
+        case "zero points":
+            return (x - 2) @ (weights - POINTS)
+        case "weights read twice":
+            return 2 * (x @ weights)
+        case "zero points read twice":
+            both = (weights - POINTS) + (weights[::-1] - POINTS)
+            return (x @ both) * (SCALES.astype(np.float64) / 64)
+    return (x @ weights) * (SCALES.astype(np.float64) / 64)
+
+
+@pytest.mark.parametrize("saturates", [True, False], ids=["moved", "as the processor is"])
+@pytest.mark.parametrize("case", MODELS)
+def test_products_are_exact(
+    case: str, saturates: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if saturates:
+        monkeypatch.setattr(saturation, "saturates", lambda: True)
+    text, constants = MODELS[case]
+    found = _run(_written(text, constants, tmp_path / "m.onnx"))
+    wanted = _computed(case, constants)
+    if found.dtype == np.int32:
+        np.testing.assert_array_equal(found, wanted)
+    elif case == "as it runs":  # the range is found anew: its step is 255 / 64 / 255, as ours
+        np.testing.assert_allclose(found, wanted, rtol=0.01)
+    else:
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_no_large_integers_are_left(case: str) -> None:
+    text, constants = MODELS[case]
+    proto = onnx.parser.parse_model(text)
+    for name, array in constants.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
+    model = ir.from_proto(proto)
+    assert saturation.move_to_uint8(model) == text.count("(x, w") + text.count("(w, ws") + (
+        text.count("(v, ws")
+    )
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    for node in model.graph:
+        for value in node.inputs:
+            if value is not None and value.const_value is not None:
+                assert value.const_value.dtype != ir.DataType.INT8
+    assert saturation.move_to_uint8(model) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "constants"),
+    [
+        (MODELS["no zero point"][0], {"w": np.full((64, 8), 64, np.int8)}),
+        (
+            f"{HEAD} g (uint8[4,64] x, int8[64,8] w) => (int32[4,8] y) <int8[64,8] w> "
+            "{ y = MatMulInteger(x, w) }",
+            {"w": LARGE},
+        ),
+        (
+            f"{FLOATS} {{ e = DequantizeLinear <axis = 0, block_size = 16> (w, s) "
+            "y = MatMul(x, e) }",
+            {"w": LARGE, "s": np.ones((4, 8), np.float32)},
+        ),
+    ],
+    ids=["small weights", "weights of the caller", "blocks"],
+)
+def test_what_cannot_saturate_stays(text: str, constants: dict[str, Any]) -> None:
+    proto = onnx.parser.parse_model(text)
+    del proto.graph.initializer[:]
+    for name, array in constants.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    model = ir.from_proto(proto)
+    before = ir.to_proto(model).SerializeToString(deterministic=True)
+    assert saturation.move_to_uint8(model) == 0
+    assert ir.to_proto(model).SerializeToString(deterministic=True) == before
+
+
+def test_the_file_itself_is_used_where_nothing_can_saturate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, constants = MODELS["no zero point"]
+    file = _written(text, constants, tmp_path / "m.onnx")
+    monkeypatch.setattr(saturation, "saturates", lambda: False)
+    with saturation.exact(file, "cpu") as used:
+        assert used == file
+    monkeypatch.setattr(saturation, "saturates", lambda: True)
+    with saturation.exact(file, "cuda") as used:
+        assert used == file
+    with saturation.exact(file, "cpu") as used:
+        assert used != file
+    assert not used.exists()
+    assert onnx.load(file).graph.initializer[0].data_type == onnx.TensorProto.INT8
+
+
+def test_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saturation, "saturates", lambda: True)
+    (tmp_path / "m.onnx").write_bytes(b"none")
+    with pytest.raises(SourceError, match="is not an ONNX model"):
+        OrtSession(tmp_path / "m.onnx", "CPUExecutionProvider", RunOptions())
