@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infopt import engine as engines
-from infopt import fusions, record, signatures
+from infopt import fusions, record, sentences, signatures
 from infopt.backends import backend_for
 from infopt.backends.base import RunOptions, Session
 from infopt.calibration import UNFINISHED, Calibrator, calibrator
@@ -20,7 +20,8 @@ from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Budget
 from infopt.evidence.extents import profiles_of
 from infopt.evidence.shapes import Given as Shapes
-from infopt.evidence.shapes import Profile, as_shapes
+from infopt.evidence.shapes import Profile, as_shapes, as_text
+from infopt.evidence.shapes import Shapes as Sizes
 from infopt.importers import ImportOptions, import_model
 from infopt.ir import queries
 from infopt.measure.timing import Stopwatch
@@ -31,14 +32,14 @@ from infopt.recorded import OUTSIDE, Recorded, recorded
 from infopt.reports import page
 from infopt.reports.inside import look_inside
 from infopt.reports.pages import benchmark_page, engine_page
+from infopt.sentences import NOT_MEASURED
 from infopt.signatures import KeyFile
 from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
-from infopt.tuning.limits import limits
+from infopt.tuning.limits import Limits, limits
 from infopt.tuning.metric import MetricSource
 from infopt.tuning.search import keep_worst
 from infopt.verification import (
-    NOT_MEASURED,
     be_strict,
     budget,
     examine,
@@ -290,30 +291,28 @@ def optimize(
         if observe is not None:
             observe.forget()
         if report is not None and inside is not None:
-            asked = _asked(sizes, data, allowed, max_error, max_drop, metric, strict)
+            asked = _asked(sizes, profiles, data, allowed, wanted, strict)
             page.write(engine_page(engine, asked, inside), Path(report))
         return engine
 
 
 def _asked(
-    shapes: Mapping[str, object],
+    shapes: Sizes,
+    profiles: Sequence[Profile],
     data: DataSource | None,
     allowed: Budget,
-    max_error: float | str | None,
-    max_drop: float | None,
-    metric: MetricSource | None,
+    wanted: Limits | None,
     strict: bool,
 ) -> dict[str, str]:
     """What was asked for, as a report tells it."""
-    budget_ = f"max-error {max_error}" if max_error is not None else ""
-    if max_drop is not None:
-        budget_ = f"max-drop {max_drop} of {metric}"
-    limit = record.limit({"tolerance": allowed.tolerance, "least_sqnr": allowed.least_sqnr})
+    sizes = [f"{name}={'x'.join(map(as_text, each))}" for name, each in shapes.items()]
+    limit = {"tolerance": allowed.tolerance, "least_sqnr": allowed.least_sqnr}
     return {
         "Inputs": "synthetic" if data is None else _origin(data),
-        "Sizes": ", ".join(f"{name}={size}" for name, size in shapes.items()) or "chosen by infopt",
-        "Allowed": limit,
-        **({"Budget": budget_} if budget_ else {}),
+        "Sizes": ", ".join(sizes) or "chosen by infopt",
+        **({"Profiles": "; ".join(map(str, profiles))} if profiles else {}),
+        "Allowed": sentences.limit(limit),
+        **({"Budget": str(wanted)} if wanted is not None else {}),
         "Strict": "yes" if strict else "no",
     }
 

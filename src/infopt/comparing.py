@@ -13,7 +13,7 @@ from typing import Any
 from infopt import provenance, record
 from infopt.backends import backend_for
 from infopt.backends.base import RunOptions
-from infopt.errors import interruptible
+from infopt.errors import UsageError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Equivalence
@@ -24,7 +24,7 @@ from infopt.layerwise.comparing import LayerComparison, between
 from infopt.reports import page
 from infopt.reports.pages import comparison_page
 from infopt.signatures import KeyFile
-from infopt.subjects import backend_of, model_file, open_session, opened
+from infopt.subjects import model_file, open_session, opened
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.verification import budget
 from infopt.witness import Witness, call_witness
@@ -44,7 +44,8 @@ class Comparison:
     @property
     def only_the_runtime(self) -> bool:
         """Whether outputs differ though nothing inside does: the runtime's own optimizations."""
-        return not self.outputs.holds and self.layers.first is None
+        inside = bool(self.layers.tensors) and self.layers.first is None
+        return not self.outputs.holds and inside
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON; infinite values become strings there."""
@@ -101,6 +102,7 @@ def compare_layers(
     seed: int = 0,
     tolerance: float | None = None,
     threads: int | None = None,
+    required: bool = True,
     trusted: Sequence[KeyFile] = (),
     report: str | os.PathLike[str] | None = None,
     on_event: Listener = ignore,
@@ -116,13 +118,16 @@ def compare_layers(
         tolerance: The largest relative error, ``max|a-b| / max|b|``, of an output and of any
             value inside.
         threads: Threads of one operator.
+        required: Whether it is an error if nothing inside can be matched; else the outputs alone
+            are compared, and it is said why.
         trusted: Files with public keys; if there are any, one of them has to have signed an
             engine.
         report: An HTML file to write.
         on_event: Told of every step.
 
     Raises:
-        UsageError: ``shapes`` or ``data`` do not fit, or nothing inside can be matched.
+        UsageError: ``shapes`` or ``data`` do not fit, or nothing inside can be matched and that is
+            required.
         ModelError: One of both is no valid model.
         EngineError: One of both is a damaged engine.
     """
@@ -131,21 +136,26 @@ def compare_layers(
         page.check(Path(report))
     with _room() as scratch:
         on_event(Event("import", record.name(candidate)))
-        session, ours = opened(candidate, scratch / "candidate", options, trusted)
+        session, ours, backend = opened(candidate, scratch / "candidate", options, trusted)
         on_event(Event("import", record.name(reference)))
         imported, witness = _witness(reference, scratch, shapes, data, seed, trusted)
         on_event(Event("verify", "outputs"))
         outputs = witness.examine(session, allowed)
         del session
-        layers = between(
-            ours.model,
-            imported.model,
-            witness.samples,
-            backend=backend_of(candidate, trusted),
-            tolerance=allowed.tolerance,
-            options=options,
-            tell=on_event,
-        )
+        try:
+            layers = between(
+                ours.model,
+                imported.model,
+                witness.samples,
+                backend=backend,
+                tolerance=allowed.tolerance,
+                options=options,
+                tell=on_event,
+            )
+        except UsageError as error:  # nothing inside can be matched
+            if required:
+                raise
+            layers = LayerComparison((), 0, (), allowed.tolerance, (0, 0), (str(error),))
     found = Comparison(record.name(candidate), record.name(reference), outputs, layers)
     if report is not None:
         page.write(comparison_page(record.plain(found.as_dict())), Path(report))

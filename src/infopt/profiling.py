@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from infopt import provenance, record
 from infopt.backends.base import RunOptions, Session, Span, Timeline
-from infopt.errors import interruptible
+from infopt.errors import UnavailableError, interruptible
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.data import DataSource
 from infopt.evidence.equivalence import Inputs, Sample
@@ -167,7 +167,7 @@ def profile(
         notes = Path(scratch) / "profile"
         notes.mkdir()
         options = RunOptions(threads=threads, profile=notes)
-        session, imported = opened(subject, Path(scratch) / "model", options, trusted)
+        session, imported, _ = opened(subject, Path(scratch) / "model", options, trusted)
         model = imported.model
         samples, _ = find_samples(model, session, shapes=as_shapes(shapes), data=data, seed=seed)
         on_event(Event("measure", f"{name} at {samples[0].shapes()}"))
@@ -188,14 +188,20 @@ def profiled(
     """
     calls = _call(session, sample.inputs, seconds, sum(1 for _ in queries.nodes(model)))
     noted = session.timeline()
+    if len(noted.calls) < WARM_UP + calls:
+        raise UnavailableError(
+            f"the runtime's profiler ran full after {len(noted.calls):,} of {WARM_UP + calls:,} "
+            "calls; profile on smaller inputs (--shape), or for less time (--seconds)"
+        )
     counted = _last(noted, calls)
-    nodes = sorted(_nodes(counted, model), key=lambda node: -node.seconds)
+    own = list(zip(counted.spans, _alone(counted.spans), strict=True))
+    nodes = sorted(_nodes(counted, own, model), key=lambda node: -node.seconds)
     return Profile(
         subject=name,
         sample=f"{sample.origin}: {sample.shapes()}",
         calls=calls,
         seconds=statistics.median(length for _, length in counted.calls),
-        between=statistics.median(_between(counted)),
+        between=statistics.median(_between(counted, own)),
         nodes=tuple(nodes),
         operators=tuple(_operators(nodes)),
         timeline=counted,
@@ -221,12 +227,16 @@ def _last(timeline: Timeline, calls: int) -> Timeline:
     return Timeline(counted, tuple(span for span in timeline.spans if span.start >= begin))
 
 
-def _nodes(timeline: Timeline, model: ir.Model) -> Iterator[NodeTime]:
+Own = Sequence[tuple[Span, float]]
+"""Each span, and the seconds that are its own."""
+
+
+def _nodes(timeline: Timeline, own: Own, model: ir.Model) -> Iterator[NodeTime]:
     taken: dict[str, dict[int, float]] = {}
     last: dict[str, Span] = {}
     runs: dict[str, int] = {}
     at = _call_of(timeline)
-    for span, alone in zip(timeline.spans, _alone(timeline.spans), strict=True):
+    for span, alone in own:
         by_call = taken.setdefault(span.node, {})
         by_call[at(span)] = by_call.get(at(span), 0.0) + alone
         last[span.node] = span
@@ -254,10 +264,10 @@ def _nodes(timeline: Timeline, model: ir.Model) -> Iterator[NodeTime]:
         )
 
 
-def _between(timeline: Timeline) -> list[float]:
+def _between(timeline: Timeline, own: Own) -> list[float]:
     """Seconds of each call in which no node ran."""
     at, left = _call_of(timeline), [length for _, length in timeline.calls]
-    for span, alone in zip(timeline.spans, _alone(timeline.spans), strict=True):
+    for span, alone in own:
         left[at(span)] -= alone
     return [max(seconds, 0.0) for seconds in left]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,36 +117,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-def by_pass(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each pass of a trace, its runs added up: their node counts as one difference."""
-    rows: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        row = rows.setdefault(
-            run["spec"],
-            {"spec": run["spec"], "seconds": 0.0, "nodes_before": 0, "nodes_after": 0}
-            | {"changes": [], "refusals": []},
-        )
-        row["seconds"] += run["seconds"]
-        row["nodes_after"] += run["nodes_after"] - run["nodes_before"]
-        row["changes"] += run["changes"]
-        row["refusals"] += run["refusals"]
-    return list(rows.values())
-
-
-def short(spec: str) -> str:
-    """A pass as it is written, but for the names of nodes that it keeps: these may be many."""
-    return re.sub(r'keep=("(?:[^"\\]|\\.)*"|[^,}]*)', "keep=…", spec)
-
-
-UNLIMITED = "any distance"
-
-
-def limit(equivalence: Mapping[str, Any]) -> str:
-    """How far outputs might be apart: ``0.0001``, ``10 dB``, both, or ``any distance``."""
-    allowed = float(equivalence["tolerance"])
-    least = float(equivalence.get("least_sqnr", "-inf"))
-    limits = [f"{allowed:.2g}"] if math.isfinite(allowed) else []
-    limits += [f"{least:.0f} dB"] if math.isfinite(least) else []
-    return " and ".join(limits) or UNLIMITED

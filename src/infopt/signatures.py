@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from infopt.engine import Engine
 from infopt.errors import EngineError, UnavailableError, UsageError
+from infopt.outputs import write_text
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -45,6 +46,7 @@ def sign(engine: Engine, key: KeyFile) -> str:
     Raises:
         UsageError: The file holds no such key.
         EngineError: The engine has no seal to sign: it is older than these.
+        StorageError: The signature cannot be written.
         UnavailableError: The cryptography package is not installed.
     """
     serialization, ed25519 = _cryptography()
@@ -62,9 +64,7 @@ def sign(engine: Engine, key: KeyFile) -> str:
         "key": fingerprint,
         "signature": base64.b64encode(private.sign(_message(engine))).decode(),
     }
-    new = engine.path / f".{SIGNATURE}.{os.getpid()}"
-    new.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    new.replace(engine.path / SIGNATURE)
+    write_text(engine.path / SIGNATURE, json.dumps(document, indent=2) + "\n")
     return fingerprint
 
 

@@ -112,20 +112,18 @@ def open_session(
 
 def opened(
     subject: object, room: Path, options: RunOptions, trusted: Sequence[KeyFile] = ()
-) -> tuple[Session, Imported]:
-    """A session as of :func:`open_session`, and the model that it runs, imported once."""
-    imported = import_model(model_file(subject, trusted))
-    if _is_engine(subject):
-        return load_engine(Path(str(subject)), options, trusted=trusted), imported
-    return _session(imported, room, options), imported
+) -> tuple[Session, Imported, Backend]:
+    """A session as of :func:`open_session`, the model that it runs, and the backend of its target.
 
-
-def backend_of(subject: object, trusted: Sequence[KeyFile] = ()) -> Backend:
-    """The backend of an engine's target; of the default target for anything else."""
-    target = DEFAULT_TARGET
+    An engine is opened, and with it all of its files read and verified, once.
+    """
     if _is_engine(subject):
-        target = _opened(Path(str(subject)), trusted, verify=False).manifest.target
-    return backend_for(parse_target(target))
+        engine = _opened(Path(str(subject)), trusted)
+        backend = backend_for(parse_target(engine.manifest.target))
+        imported = import_model(engine.file(files.MODEL_FILE))
+        return backend.load(engine.path, options), imported, backend
+    imported = import_model(subject)
+    return _session(imported, room, options), imported, backend_for(parse_target(DEFAULT_TARGET))
 
 
 def _session(imported: Imported, room: Path, options: RunOptions) -> Session:

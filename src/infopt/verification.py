@@ -20,10 +20,10 @@ from infopt.evidence.repeats import repeat
 from infopt.measure.timing import Measurement, interleave, until_precise
 from infopt.pipeline import Observer, Pipeline, Stop
 from infopt.presets import INTEGERS
+from infopt.sentences import NOT_MEASURED
 from infopt.subjects import timed
 from infopt.witness import Witness
 
-NOT_MEASURED = "not measured"
 NOTHING_QUANTIZED = "nothing was quantized; what the passes left alone, and why, shows -v"
 TOLERANCE = 1e-4
 """Largest relative error, ``max|a-b| / max|b|``, of an fp32 engine: the rounding of reordered

@@ -71,6 +71,7 @@ def command(
                 data=data,
                 seed=seed,
                 tolerance=tolerance,
+                required=per_layer,
                 trusted=trusted,
                 report=report,
                 on_event=progress,

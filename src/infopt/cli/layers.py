@@ -20,6 +20,10 @@ def view(document: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableTy
     """The layers, or with ``verbose`` every value, and where both models part ways."""
     found = document["per_layer"]
     tensors = found["tensors"]
+    if not tensors:
+        why = f"not measured: {'; '.join(found['notes'])}"
+        yield Text.assemble(("Layer by layer", "name"), "  ", (why, "caution"))
+        return
     note = f"{len(tensors):,} of {count(found['computed'], 'value')} inside were matched"
     yield Text.assemble(("Layer by layer", "name"), f"  {note}")
     yield _tensors(tensors) if verbose else _layers(found["layers"])

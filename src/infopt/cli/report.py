@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from infopt import record
+from infopt import sentences
 from infopt.cli.console import table
 from infopt.cli.raised import summary
 from infopt.engine import Engine, Manifest
@@ -37,7 +37,7 @@ def changes(manifest: Manifest, *, verbose: bool) -> RenderableType:
     before, after = manifest.sizes["nodes_before"], manifest.sizes["nodes_after"]
     nodes = f"{before:,} → {after:,} nodes" if before != after else count(after, "node")
     heading = _heading("What changed", nodes)
-    rows = list(manifest.passes) if verbose else record.by_pass(manifest.passes)
+    rows = list(manifest.passes) if verbose else sentences.by_pass(manifest.passes)
     active = [row for row in rows if row["changes"]]
     if not active:
         return Group(heading, _indented(f"nothing: none of {count(len(rows), 'pass', 'passes')}"))
@@ -51,7 +51,7 @@ def changes(manifest: Manifest, *, verbose: bool) -> RenderableType:
         )
         drawn.add_row(
             "",
-            record.short(row["spec"]),
+            sentences.short(row["spec"]),
             nodes,
             f"{len(row['changes']):,}",
             duration(row["seconds"]),
@@ -117,7 +117,7 @@ def equivalence(found: Mapping[str, Any], title: str, *, verbose: bool) -> Rende
     """A comparison: a row for each output, and on which inputs it was made."""
     holds = not found["failing"]
     allowed, least = float(found["tolerance"]), float(found.get("least_sqnr", "-inf"))
-    limit = record.limit(found)
+    limit = sentences.limit(found)
     verdict = Text(
         f"every output within {limit}"
         if holds
@@ -161,39 +161,18 @@ def _precision(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         return
     for note in outcome.get("notes", ()):
         yield _indented(note, "caution")
-    if outcome["integer"] or outcome["floating"]:
-        on = outcome.get("on", "integers")
-        kind = "product" if "float16" in on else "quantized product"
-        total = count(outcome["integer"] + len(outcome["floating"]), kind)
-        rounding = outcome.get("rounding", 0)
-        rounds = f"; {rounding:,} round their inputs to 8 bits as they run" if rounding else ""
-        yield _indented(f"{outcome['integer']:,} of {total} run on {on}{rounds}", "quiet")
-        if outcome["floating"]:
-            yield _indented(f"not so: {', '.join(outcome['floating'])}", "caution")
-    if outcome.get("layers"):
-        layers, regions = count(len(outcome["layers"]), "layer"), outcome["regions"]
-        formats = outcome["reformats"]
-        yield _indented(
-            f"{layers} in the plan: {regions:,} of several nodes, {formats:,} that only change a "
-            "format",
-            "quiet",
-        )
+    for said in sentences.outcome(outcome):
+        yield _indented(said, "quiet")
+    if outcome["floating"]:
+        yield _indented(f"not so: {', '.join(outcome['floating'])}", "caution")
 
 
 def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType]:
     """Which nodes were kept in float, for which limits, and what finding them took."""
-    kept, engines = found["kept"], count(found["evaluations"], "engine")
-    limits = " and ".join(_limits(found["limits"]))
-    if not found["holds"]:
-        nodes = count(found["nodes"], "node")
-        yield _indented(f"{limits}: not held even with all {nodes} in float", "bad")
-        return
+    kept = found["kept"]
+    yield _indented(sentences.mixed(found), "quiet" if found["holds"] else "bad")
     if not kept:
-        yield _indented(f"{limits}: held with every node quantized", "quiet")
         return
-    nodes = f"{len(kept):,} of {count(found['nodes'], 'node')} in float"
-    none = decibels(float(found["trials"][0]["sqnr_db"]))
-    yield _indented(f"{limits}: held with {nodes} ({none} with none), {engines} tried", "quiet")
     drop = any(row["drop"] is not None for row in kept)
     drawn = table(
         "", "kept in float", "operator", ">SQNR alone", *([">lost alone"] if drop else [])
@@ -206,15 +185,6 @@ def mixed(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType
     yield drawn
     if len(shown) < len(kept):
         yield _indented(f"  and {len(kept) - len(shown)} more (-v shows them)", "quiet")
-
-
-def _limits(limits: Mapping[str, Any]) -> Iterator[str]:
-    if "max_relative" in limits:
-        yield f"relative error {limits['max_relative']:.3g}"
-    if "sqnr_db" in limits:
-        yield f"{limits['sqnr_db']:g} dB"
-    if "metric" in limits:
-        yield f"{limits['drop']:g} of {limits['metric']} lost"
 
 
 def _conditions(found: Mapping[str, Any], *, verbose: bool) -> Iterator[RenderableType]:

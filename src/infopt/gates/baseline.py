@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from infopt import record
 from infopt.engine import TensorSpec
-from infopt.errors import BaselineError, StorageError
+from infopt.errors import BaselineError
 from infopt.gates.facts import INTENDED, Error, Facts, Memory, Metric
 from infopt.gates.reading import Part, parse
 from infopt.measure.statistics import Ratio
+from infopt.outputs import write_text
 
 FORMAT = "infopt-baseline"
 SCHEMA_VERSION = 1
@@ -80,22 +82,9 @@ class Baseline:
         Raises:
             StorageError: That is not possible.
         """
-        unfinished = file.with_name(f".{file.name}.unfinished")
-        text = json.dumps(_strict(self.document()), indent=1, ensure_ascii=False, allow_nan=False)
-        try:
-            unfinished.write_text(text + "\n", encoding="utf-8")
-            unfinished.replace(file)
-        except OSError as error:
-            raise StorageError(f"{file} cannot be written: {error.strerror}") from None
-
-
-def _strict(value: Any) -> Any:
-    """``value`` with infinities as strings, which JSON lacks."""
-    if isinstance(value, Mapping):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
-    return str(value) if isinstance(value, float) and value - value != 0 else value
+        document = record.plain(self.document())
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+        write_text(file, text + "\n")
 
 
 def read_baseline(file: Path) -> Baseline:

@@ -30,13 +30,13 @@ def cut(
         borders: Before which nodes to cut, rising.
         wanted: Values that a part returns even where no later one reads them.
     """
+    last = {value: index for index, node in enumerate(nodes) for value in reads(node)}
     for start, stop in itertools.pairwise([0, *borders, len(nodes)]):
         inside = nodes[start:stop]
         made = dict.fromkeys(value for node in inside for value in node.outputs)
-        later = {value for node in nodes[stop:] for value in reads(node)}
         read = dict.fromkeys(value for node in inside for value in reads(node))
         inputs = [v.name or "" for v in read if v not in made and not _is_constant(v)]
-        outputs = [v.name or "" for v in made if v in later or v in wanted]
+        outputs = [v.name or "" for v in made if last.get(v, -1) >= stop or v in wanted]
         if outputs:
             yield Cut(tuple(inside), tuple(inputs), tuple(outputs))
 

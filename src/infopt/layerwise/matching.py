@@ -43,12 +43,11 @@ class _Matching:
         self._reference, self._candidate = reference, candidate
         self._twins: dict[ir.Value, Match] = {}
         """By the value of the reference; of all types."""
-        self._taken: dict[ir.Value, ir.Value] = {}
-        """The same the other way round, inputs included."""
         inputs = {value.name: value for value in reference.graph.inputs}
         self._taken = {
             value: inputs[value.name] for value in candidate.graph.inputs if value.name in inputs
         }
+        """The same the other way round, inputs included."""
 
     def matches(self) -> list[Match]:
         floating = [m for m in self._twins.values() if _is_floating(m.reference)]
@@ -101,7 +100,7 @@ class _Matching:
         if any(queries.subgraphs_of(node)):
             return node  # equal to itself alone
         attributes = tuple(
-            (name, str(attribute.value)) for name, attribute in sorted(node.attributes.items())
+            (name, _value(attribute)) for name, attribute in sorted(node.attributes.items())
         )
         inputs = tuple(self._class(value, exact) for value in node.inputs)
         return node.op_identifier(), len(node.outputs), attributes, inputs
@@ -125,6 +124,13 @@ class _Matching:
 
 _WEIGHT = 8
 """A constant of fewer elements is an axis, a shape or a factor, and has to be equal."""
+
+
+def _value(attribute: ir.Attr) -> str:
+    """Equal for equal attributes: of a large tensor, ``str`` shows the ends alone, and a name."""
+    if attribute.type is ir.AttributeType.TENSOR:
+        return tensor_digest(attribute.as_tensor())
+    return str(attribute.value)
 
 
 def _computed(model: ir.Model) -> Iterator[ir.Value]:

@@ -79,20 +79,26 @@ def spread(series: Mapping[str, Sequence[float]], *, described: str) -> str:
     return _svg(figure, "How long each call took", described)
 
 
+def is_drawn(tolerance: float) -> bool:
+    """Whether a limit has a place on a logarithmic axis."""
+    return 0 < tolerance < math.inf
+
+
 def errors(values: Sequence[tuple[str, float, bool]], tolerance: float, *, described: str) -> str:
     """Relative errors of values in the order in which they are computed, by layer.
 
     Args:
         values: The layer, the error, and whether it diverges, of each value.
-        tolerance: Where to draw the limit.
+        tolerance: Where to draw the limit; 0 and infinity have no place on the axis.
         described: What a person hears who does not see the drawing.
     """
     figure, axes = _axes(2.6)
     from matplotlib.ticker import NullLocator
 
     finite = [error for _, error, _ in values if 0 < error < math.inf]
-    floor = min([*finite, tolerance, 1e-8]) / 3
-    ceiling = max([*finite, tolerance]) * 3
+    limits = [tolerance] if is_drawn(tolerance) else []
+    floor = min([*finite, *limits, 1e-8]) / 3
+    ceiling = max([*finite, *limits, 1e-8]) * 3
     spots = [min(max(error, floor), ceiling) for _, error, _ in values]
     for start, stop, layer, shaded in _bands(values):
         if shaded:
@@ -101,8 +107,9 @@ def errors(values: Sequence[tuple[str, float, bool]], tolerance: float, *, descr
         label = next((it for it in (layer, layer.rpartition(".")[2]) if len(it) * 4.6 < room), "")
         middle = (start + stop - 1) / 2
         axes.text(middle, ceiling, _clean(label), ha="center", va="bottom", size=8, color=_QUIET)
-    axes.axhline(tolerance, color=_BAD, linewidth=1, linestyle=(0, (4, 3)))
-    axes.text(len(values) - 0.4, tolerance, f" {tolerance:.2g}", va="center", color=_BAD, size=8)
+    for limit in limits:
+        axes.axhline(limit, color=_BAD, linewidth=1, linestyle=(0, (4, 3)))
+        axes.text(len(values) - 0.4, limit, f" {limit:.2g}", va="center", color=_BAD, size=8)
     axes.plot(range(len(spots)), spots, color=_QUIET, linewidth=0.7)
     for colour, marker, bad in ((_ACCENT, "o", False), (_BAD, "D", True)):
         mine = [at for at, (_, _, diverges) in enumerate(values) if diverges is bad]

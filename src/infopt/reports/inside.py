@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import tempfile
 from collections import Counter
@@ -18,7 +19,7 @@ from infopt.ir.layers import Layers
 from infopt.ir.products import products
 from infopt.layerwise.comparing import between
 from infopt.profiling import profiled
-from infopt.reports.parts import NOT_MEASURED
+from infopt.sentences import NOT_MEASURED
 from infopt.verification import TOLERANCE
 from infopt.witness import Witness
 
@@ -88,7 +89,7 @@ def _profile(
     if reason is not None:
         return f"{NOT_MEASURED}: {reason}"
     with tempfile.TemporaryDirectory(prefix="infopt-") as room:
-        noting = RunOptions(options.threads, options.provider_options, profile=Path(room))
+        noting = dataclasses.replace(options, profile=Path(room))
         try:
             session = backend.load(payload, noting)
             sample = witness.samples[0]

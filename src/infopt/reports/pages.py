@@ -5,13 +5,14 @@ Each is drawn from the document that the command prints with ``--json``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from infopt import sentences
 from infopt.engine import Engine
-from infopt.reports import parts
+from infopt.reports import changes, exactness, parts, times
 from infopt.reports.page import Block, Cell, Facts, Items, Note, Page, Section, Verdict, table
-from infopt.words import count, decibels, duration, figure
+from infopt.words import count, decibels, duration, figure, quantity, size
 
 _ASKED = "What was asked"
 
@@ -34,16 +35,16 @@ def engine_page(engine: Engine, asked: Mapping[str, str], inside: Mapping[str, A
         lead=f"{manifest.source.get('name', 'A model')}, compiled for {manifest.target} at "
         f"{manifest.precision}.",
         verdicts=(
-            parts.exact_verdict(exact),
-            parts.speed_verdict(fast),
-            parts.size_verdict(sizes["weights_before"], sizes["weights_after"], engine.nbytes),
-            parts.nodes_verdict(before, after),
+            exactness.exact_verdict(exact),
+            times.speed_verdict(fast),
+            changes.size_verdict(sizes["weights_before"], sizes["weights_after"], engine.nbytes),
+            changes.nodes_verdict(before, after),
         ),
         sections=(
             Section(_ASKED, tuple(_asked(engine, asked))),
             Section("How exact it is", tuple(_exact(evidence, inside))),
             Section("How fast it is", tuple(_fast(fast))),
-            Section("Where the time goes", tuple(parts.profile(inside.get("profile")))),
+            Section("Where the time goes", tuple(times.profile(inside.get("profile")))),
             Section("What changed", tuple(_changed(engine))),
             Section("Which types it computes in", tuple(_precision(evidence, inside))),
             Section("The evidence and its limits", tuple(_limits(engine, inside))),
@@ -71,47 +72,44 @@ def _exact(evidence: Mapping[str, Any], inside: Mapping[str, Any]) -> Iterator[B
     for key, caption in (("export", "The export"), ("equivalence", "The engine")):
         found = evidence.get(key)
         if isinstance(found, Mapping):
-            yield from parts.equivalence(found, caption)
+            yield from exactness.equivalence(found, caption)
         elif key == "equivalence":
-            yield Note(f"{found or parts.NOT_MEASURED}", "caution")
+            yield Note(f"{found or sentences.NOT_MEASURED}", "caution")
     culprit = evidence.get("culprit")
     if isinstance(culprit, Mapping):
         where = f", rule {culprit['rule']} at {culprit['node']}" if culprit.get("rule") else ""
         yield Note(f"Guilty: {culprit['step']}{where}.", "bad")
-    yield from parts.layers(inside.get("layers"))
+    yield from exactness.layers(inside.get("layers"))
 
 
 def _fast(found: object) -> Iterator[Block]:
     if isinstance(found, Mapping):
-        yield from parts.speed(found)
+        yield from times.speed(found)
     else:
-        yield Note(f"{found or parts.NOT_MEASURED}", "caution")
+        yield Note(f"{found or sentences.NOT_MEASURED}", "caution")
 
 
 def _changed(engine: Engine) -> Iterator[Block]:
     manifest = engine.manifest
-    yield from parts.changes(manifest.passes, manifest.operators)
-    yield from parts.fusions(manifest.fusions)
+    yield from changes.changes(manifest.passes, manifest.operators)
+    yield from changes.fusions(manifest.fusions)
 
 
 def _precision(evidence: Mapping[str, Any], inside: Mapping[str, Any]) -> Iterator[Block]:
-    yield from parts.precision(inside.get("precision"))
+    yield from changes.precision(inside.get("precision"))
     if isinstance(evidence.get("mixed"), Mapping):
-        yield from parts.mixed(evidence["mixed"])
+        yield from changes.mixed(evidence["mixed"])
     outcome = evidence.get("outcome")
     if not isinstance(outcome, Mapping):
-        yield Note(
-            f"What the runtime makes of it: {parts.NOT_MEASURED} for this target.", "caution"
-        )
+        why = outcome or f"{sentences.NOT_MEASURED} for this target"
+        yield Note(f"What the runtime makes of it: {why}.", "caution")
         return
     for note in outcome.get("notes", ()):
         yield Note(note, "caution")
-    total = outcome["integer"] + len(outcome["floating"])
-    if total:
-        words = f"{outcome['integer']:,} of {count(total, 'quantized product')} run on integers."
-        yield Note(words)
+    for said in sentences.outcome(outcome):
+        yield Note(parts.sentence(said))
     if outcome["floating"]:
-        yield Items("Quantized, but run on floating point", tuple(outcome["floating"]), folded=True)
+        yield Items("Not so", tuple(outcome["floating"]), folded=True)
     rows = [(name, f"{number:,}") for name, number in outcome["kernels"].items()]
     yield table("What the runtime makes of it", "kernel! >nodes", rows, folded=True)
 
@@ -128,7 +126,7 @@ def _limits(engine: Engine, inside: Mapping[str, Any]) -> Iterator[Block]:
         "The target itself": evidence.get("target", "the same as this machine's runtime"),
         "Native code": evidence.get("engine", "the target has none"),
     }
-    rows = [(what, *_shown(what, found)) for what, found in named.items()]
+    rows = [(what, *_shown(found)) for what, found in named.items()]
     yield table("What was shown, and what was not", "what shown on_what", rows)
     notes = [
         note
@@ -155,30 +153,32 @@ def _varies(output: str) -> str:
     return f"{output} is not comparable: the original itself varies"
 
 
-def _shown(what: str, found: object) -> tuple[Cell, str]:
+def _shown(found: object) -> tuple[Cell, str]:
     if isinstance(found, Mapping):
         samples = found.get("samples")
         on = found.get("sample") or (count(len(samples), "sample") if samples else "")
         return Cell("✓ measured", "good"), str(on)
-    text = str(found or parts.NOT_MEASURED)
-    if text.startswith(parts.NOT_MEASURED):
-        return Cell(parts.NOT_MEASURED, "caution"), text.removeprefix(parts.NOT_MEASURED).lstrip(
-            ": "
-        )
+    text = str(found or sentences.NOT_MEASURED)
+    if text.startswith(sentences.NOT_MEASURED):
+        return Cell(sentences.NOT_MEASURED, "caution"), sentences.reason(text)
     return Cell("–", "quiet"), text
 
 
 def comparison_page(found: Mapping[str, Any]) -> Page:
     """The report of ``infopt compare``, from its document."""
-    layers = found.get("per_layer", f"{parts.NOT_MEASURED}: without --per-layer")
-    first = layers["first"] if isinstance(layers, Mapping) else None
-    parting = Verdict("Where they part", "nowhere inside" if first is None else _place(first))
-    if first is not None:
+    layers = found["per_layer"]
+    first = layers["first"]
+    if not layers["tensors"]:
+        why = "; ".join(layers["notes"])
+        parting = Verdict("Where they part", sentences.NOT_MEASURED, why, "caution")
+    elif first is None:
+        parting = Verdict("Where they part", "nowhere inside")
+    else:
         relative, sqnr = (float(first["difference"][key]) for key in ("max_relative", "sqnr_db"))
         detail = f"relative error {figure(relative)}, {decibels(sqnr)}"
         parting = Verdict("Where they part", _place(first), detail, "bad")
-    exact: list[Block] = list(parts.equivalence(found, "The outputs"))
-    if not found["holds"] and isinstance(layers, Mapping) and first is None:
+    exact: list[Block] = list(exactness.equivalence(found, "The outputs"))
+    if not found["holds"] and layers["tensors"] and first is None:
         text = (
             "Outputs differ though nothing inside does: the runtime's own optimizations are guilty."
         )
@@ -191,11 +191,11 @@ def comparison_page(found: Mapping[str, Any]) -> Page:
     return Page(
         title=f"{_name(found['candidate'])} beside {_name(found['reference_name'])}",
         lead="Do they compute the same, and where do they part ways?",
-        verdicts=(parts.exact_verdict(found), parting),
+        verdicts=(exactness.exact_verdict(found), parting),
         sections=(
             Section(_ASKED, (Facts(asked),)),
             Section("How exact it is", tuple(exact)),
-            Section("Layer by layer", tuple(parts.layers(layers))),
+            Section("Layer by layer", tuple(exactness.layers(layers))),
             Section("The evidence and its limits", tuple(_noted(found))),
         ),
     )
@@ -228,7 +228,7 @@ def benchmark_page(found: Mapping[str, Any]) -> Page:
     for run in runs:
         for name, row in list(run["subjects"].items())[1:]:
             at = f"at {run['sample']}"
-            verdicts.append(parts.ratio_verdict(_name(name), row["ratio"], at))
+            verdicts.append(times.ratio_verdict(_name(name), row["ratio"], at))
     if not verdicts:
         row = next(iter(runs[0]["subjects"].values()))
         verdicts = [Verdict("Median", duration(row["median"]), f"at {runs[0]['sample']}")]
@@ -238,7 +238,8 @@ def benchmark_page(found: Mapping[str, Any]) -> Page:
         verdicts=tuple(verdicts),
         sections=(
             Section(_ASKED, (Facts(tuple(("Subject", str(name)) for name in subjects)),)),
-            Section("How fast they are", tuple(it for run in runs for it in parts.speed(run))),
+            Section("How fast they are", tuple(it for run in runs for it in times.speed(run))),
+            Section("What they need", tuple(_needs(found.get("needs", {})))),
             Section(
                 "The evidence and its limits",
                 (
@@ -248,6 +249,31 @@ def benchmark_page(found: Mapping[str, Any]) -> Page:
             ),
         ),
     )
+
+
+def _needs(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:
+    """What each subject needs besides; a column for whatever was measured of any."""
+    columns: dict[str, tuple[str, Callable[[Any], str]]] = {
+        ">on_disk": ("bytes", size),
+        ">built_in": ("built", duration),
+        ">a_second": ("requests_per_second", quantity),
+        ">a_million_cost": ("cost", lambda cost: f"{cost:,.2f}"),
+        ">first_answer": ("cold_start", duration),
+        ">memory": ("peak_rss", size),
+    }
+    shown = {
+        title: column
+        for title, column in columns.items()
+        if any(needs.get(column[0]) for needs in found.values())
+    }
+    rows = [
+        (name, *(said(needs[key]) if needs.get(key) else "–" for key, said in shown.values()))
+        for name, needs in found.items()
+    ]
+    if shown:
+        yield table("In files, in time, and in memory", " ".join(["subject!", *shown]), rows)
+    else:
+        yield Note(f"{sentences.NOT_MEASURED.capitalize()}.", "quiet")
 
 
 def _title(names: Sequence[str]) -> str:
@@ -271,7 +297,7 @@ def check_page(found: Mapping[str, Any]) -> Page:
             row["name"],
             Cell(
                 _finding(row),
-                "quiet" if row.get("allowed") else parts.STATES.get(row["verdict"], ""),
+                "quiet" if row.get("allowed") else times.STATES.get(row["verdict"], ""),
             ),
             row.get("was") or "–",
             row.get("now") or "–",
