@@ -72,6 +72,15 @@ def test_errors_of_none_and_of_any_size(error: float) -> None:
     _drawn(charts.errors([("", error, error > 0)], 1e-4, described="it"))
 
 
+@pytest.mark.parametrize(("tolerance", "shown"), [(0.0, []), (math.inf, []), (3e-4, ["0.0003"])])
+def test_a_limit_without_a_place_on_the_axis_is_not_drawn(
+    tolerance: float, shown: list[str]
+) -> None:
+    svg = charts.errors([("a", 1e-6, False), ("a", 1e-3, True)], tolerance, described="it")
+    assert [text for text in _texts(_drawn(svg)) if text == f"{tolerance:.2g}"] == shown
+    assert charts.is_drawn(tolerance) is bool(shown)
+
+
 def test_two_drawings_on_one_page_share_no_ids() -> None:
     one = charts.spread({"a": [0.1]}, described="one")
     other = charts.spread({"a": [0.1]}, described="other")

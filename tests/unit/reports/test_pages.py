@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnx.parser
 import pytest
 
 import infopt
-from infopt.errors import UnavailableError
+from infopt.errors import UnavailableError, UsageError
 from infopt.reports import page, pages
 from infopt.verification import BUDGETS
 from tests.support.confused import BROKEN, chain
@@ -197,6 +198,51 @@ def test_a_runtime_that_is_guilty_is_named(model: Path) -> None:
     assert "the runtime's own optimizations are guilty" in root.text()
 
 
+def test_of_a_comparison_in_which_nothing_matches(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infopt.layerwise.comparing.match", lambda reference, candidate: [])
+    with pytest.raises(UsageError, match="can be matched"):
+        infopt.compare_layers(model, model)
+    found = infopt.compare_layers(model, model, required=False)
+    root = check_page(pages.comparison_page(found.as_dict()).html())
+    assert not found.only_the_runtime
+    assert _verdicts(root)["Where they part"].startswith("not measured")
+    assert "guilty" not in root.text()
+
+
+def test_what_was_asked_is_told_as_it_was_asked(model: Path, tmp_path: Path) -> None:
+    infopt.optimize(
+        model,
+        tmp_path / "e",
+        shapes=["x=32x8"],
+        precision="int8",
+        data=_data(),
+        max_error="30dB",
+        measure=False,
+        report=tmp_path / "report.html",
+    )
+    root = _read(tmp_path / "report.html")
+    asked: dict[str, str] = {}
+    for listed in root.all("dl"):
+        terms, words = listed.all("dt"), listed.all("dd")
+        asked |= {t.text(): w.text() for t, w in zip(terms, words, strict=True)}
+    assert asked["Sizes"] == "x=32x8"
+    assert asked["Budget"] == "30 dB"
+    assert "Profiles" not in asked
+
+
+def test_a_budget_that_was_not_held_says_so(model: Path, tmp_path: Path) -> None:
+    engine = infopt.optimize(
+        model, tmp_path / "e", precision="int8", data=_data(), max_error="30dB", measure=False
+    )
+    mixed = {**engine.manifest.evidence["mixed"], "holds": False}
+    evidence = {**engine.manifest.evidence, "mixed": mixed}
+    manifest = dataclasses.replace(engine.manifest, evidence=evidence)
+    found = pages.engine_page(dataclasses.replace(engine, manifest=manifest), {}, {})
+    assert "not held even with all" in check_page(found.html()).text()
+
+
 def test_of_a_benchmark(model: Path, tmp_path: Path) -> None:
     onnx.save(network(3), tmp_path / "other.onnx")
     infopt.benchmark(
@@ -207,6 +253,22 @@ def test_of_a_benchmark(model: Path, tmp_path: Path) -> None:
     assert next(row[-1] for row in _tables(root)["At x=64×8"]) == "baseline"
     assert len(list(root.all("svg"))) == 2
     assert _verdicts(root)["other.onnx"]
+
+
+def test_of_a_benchmark_of_what_they_need(model: Path, tmp_path: Path) -> None:
+    infopt.optimize(model, tmp_path / "e", measure=False)
+    infopt.benchmark(
+        model,
+        tmp_path / "e",
+        seconds=0.1,
+        concurrency=2,
+        price_per_hour=1.2,
+        report=tmp_path / "r.html",
+    )
+    rows = _tables(_read(tmp_path / "r.html"))["In files, in time, and in memory"]
+    assert [row[0] for row in rows] == [str(model), str(tmp_path / "e")]
+    assert all("B" in row[1] for row in rows)
+    assert rows[0][2] == "–"  # nobody built the model
 
 
 def test_of_a_benchmark_of_one(model: Path, tmp_path: Path) -> None:
