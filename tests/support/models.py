@@ -12,6 +12,7 @@ import onnx.parser
 import onnx.printer
 import onnx_ir as ir
 
+from infopt.backends.onnxruntime import saturation
 from infopt.backends.onnxruntime.emulation import computes_in_halves, emulated
 from infopt.ir.shapes import infer_shapes
 from infopt.passes.base import Pass, Preserves
@@ -84,6 +85,9 @@ def run(model: ir.Model | onnx.ModelProto, inputs: Mapping[str, Array]) -> list[
         model = emulated(model)
     proto = model if isinstance(model, onnx.ModelProto) else ir.to_proto(model)
     names = {value.name for value in proto.graph.input}
+    if saturation.saturates():
+        exact = ir.from_proto(proto)
+        proto = ir.to_proto(exact) if saturation.move_to_uint8(exact) else proto
     session = ort.InferenceSession(
         proto.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
     )
