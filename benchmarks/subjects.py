@@ -220,7 +220,7 @@ SUBJECTS: tuple[Subject, ...] = (
         "BERT-base",
         "BertModel",
         _text,
-        (128, 512),
+        (128, 32),
         "tokens",
         "bert",
         model_type="bert",

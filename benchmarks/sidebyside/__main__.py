@@ -27,6 +27,10 @@ from benchmarks.subjects import SUBJECTS, Subject
 BUILD = Path("build")
 WORK = BUILD / "sidebyside"
 QUICK_MODELS = ("MiniLM",)
+QUICK_PEERS = ("ORT dynamic int8", "onnxscript", "onnxslim", "OpenVINO", "OpenVINO NNCF int8")
+"""One of each kind; the environments of the others take longer to make than there is."""
+OPTIMIZING = 0.6
+"""The part of a model's share of the time that peers may take to optimize it."""
 MINUTES, QUICK_MINUTES = 52.0, 3.5
 SECONDS, QUICK_SECONDS = 20.0, 10.0
 _COUNT = click.IntRange(min=1)
@@ -35,7 +39,12 @@ _TIME = click.FloatRange(min=0, min_open=True)
 
 def chosen_peers(words: Sequence[str]) -> list[Peer]:
     """Those whose name contains one of the words, the baseline, and infopt."""
-    return [p for p in PEERS if p == BASELINE or p.ours or _matches(p.name, words)]
+    named = [p.name for p in PEERS if _matches(p.name, words)]
+    return _with_infopt(named)
+
+
+def _with_infopt(names: Sequence[str]) -> list[Peer]:
+    return [p for p in PEERS if p == BASELINE or p.ours or p.name in names]
 
 
 def chosen_subjects(words: Sequence[str]) -> list[Subject]:
@@ -71,7 +80,7 @@ def _say(text: str) -> None:
 @click.option("--threads", type=_COUNT, help="By default every core.")
 @click.option("--cache", type=click.Path(path_type=Path), default=CACHE, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Where the page is written.")
-@click.option("--quick", is_flag=True, help="By default one small model at batch 1.")
+@click.option("--quick", is_flag=True, help="By default a small model at batch 1, and a few peers.")
 def main(
     models: tuple[str, ...],
     peers: tuple[str, ...],
@@ -98,7 +107,9 @@ def main(
     seconds = seconds or (QUICK_SECONDS if quick else SECONDS)
     budget = Budget(minutes or (QUICK_MINUTES if quick else MINUTES))
     threads = threads or len(os.sched_getaffinity(0))
-    them, subjects = chosen_peers(peers), chosen_subjects(models)
+    them = _with_infopt(QUICK_PEERS) if quick and not peers else chosen_peers(peers)
+    # The light ones first: what they leave of their share of the time goes to the others.
+    subjects = chosen_subjects(models)[::-1]
     if not subjects:
         names = ", ".join(subject.name for subject in SUBJECTS)
         raise click.UsageError(f"no model has such a name; there are {names}")
@@ -149,8 +160,7 @@ def _environments(peers: Sequence[Peer]) -> dict[str, Environment]:
 def _raced(race: Race, budget: Budget, parts: int, seconds: float) -> dict[str, Any]:
     """What a race found, or why there was none."""
     try:
-        # Half of its share: what is optimized is to be timed, too.
-        race.optimize(Budget(0.5 * budget.share(parts) / 60))
+        race.optimize(Budget(OPTIMIZING * budget.share(parts) / 60))
         race.run(budget, parts, seconds)
     except PeerFailed as error:
         return {"model": race.place.subject.name, "failed": str(error)}

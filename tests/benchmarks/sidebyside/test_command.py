@@ -24,6 +24,13 @@ def test_the_baseline_and_infopt_are_always_there() -> None:
     assert sorted(found) == sorted([BASELINE.name, *ours, "Olive", "Olive int8"])
 
 
+def test_a_quick_one_has_peers_of_each_kind() -> None:
+    names = {peer.name for peer in PEERS}
+    assert names.issuperset(command.QUICK_PEERS)
+    kinds = {peer.runtime for peer in PEERS if peer.name in command.QUICK_PEERS}
+    assert kinds == {"ONNX Runtime", "OpenVINO"}
+
+
 def test_models_are_found_by_part_of_their_name() -> None:
     assert [subject.name for subject in chosen_subjects(["ocr", "bert"])] == [
         "BERT-base",
@@ -36,8 +43,8 @@ def test_small_cells_come_first() -> None:
     assert cells(find("BERT-base"), (8, 1), 2) == [
         Cell(1, 128),
         Cell(8, 128),
-        Cell(1, 512),
-        Cell(8, 512),
+        Cell(1, 32),
+        Cell(8, 32),
     ]
     assert cells(find("ViT-base"), (1,), 2) == [Cell(1, 224)]
 
