@@ -2,13 +2,15 @@
 
 ``python -m benchmarks.gates`` prints the tables and writes docs/benchmarks/gates.md. All parts take
 up to four hours of a machine that does nothing else; ``--part quiet-aa`` and so on take one at a
-time. What was found is kept after every check, so that a part that was interrupted goes on.
+time, and the others keep what the page has of them. What was found is kept after every check, so
+that a part that was interrupted goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import json
 import statistics
@@ -25,6 +27,7 @@ import numpy as np
 import infopt
 from benchmarks import models
 from benchmarks.report import DOCS, Page
+from infopt import provenance
 
 LAYERS = 10
 MORE = 1
@@ -218,11 +221,17 @@ def missed(name: str, outcomes: Sequence[Outcome]) -> list[str]:
 def page(results: Mapping[str, Any]) -> Page:
     """The page of these results."""
     header = ["Machine, engine", "Checks", "Alarm", "Undecided", "Passed"]
-    header += ["Median", "Nine of ten within", "All within"]
-    rows = [
-        row(name, [Outcome(**outcome) for outcome in outcomes])
-        for name, outcomes in results["parts"].items()
-    ]
+    header += ["Median", "Nine of ten within", "All within", "Taken"]
+    rows = []
+    for name, part in PARTS.items():
+        if name not in results:
+            rows.append([part.title, *[""] * (len(header) - 2), "not taken yet"])
+            continue
+        found = results[name]
+        outcomes = [Outcome(**outcome) for outcome in found["outcomes"]]
+        machine = found["hardware"]
+        where = f"{found['date']}, {machine['processor']}, {machine['cores']} cores"
+        rows.append([*row(name, outcomes), where])
     return Page(
         name="gates",
         title="False and true alarms of the gate on latency",
@@ -231,6 +240,22 @@ def page(results: Mapping[str, Any]) -> Page:
         tables=[("At a limit of 5 %", header, rows)],
         results=results,
     )
+
+
+def taken(room: Room, name: str) -> dict[str, Any]:
+    """What was found of a part on this machine, for the page."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "hardware": provenance.hardware(),
+        "baseline": json.loads(room.baseline(whole=PARTS[name].whole).read_text())["facts"],
+        "outcomes": [dataclasses.asdict(outcome) for outcome in room.found(name)],
+    }
+
+
+def known(folder: Path) -> dict[str, Any]:
+    """The parts that the page in a folder has."""
+    file = folder / "gates.json"
+    return dict(json.loads(file.read_text())["results"]) if file.exists() else {}
 
 
 @click.command()
@@ -251,27 +276,17 @@ def main(
 ) -> None:
     """Measure the gate; exit code 1 if it misses a limit.
 
-    The page is written once every part has all of its checks.
+    The page is written after every part that has all of its checks.
     """
     room = Room(place)
     room.build(cache)
-    wanted = {name: checks or part.checks for name, part in PARTS.items()}
     for name in parts or PARTS:
-        measure(room, name, wanted[name])
-    found = {name: outcomes for name in PARTS if (outcomes := room.found(name))}
-    shown = page(
-        {
-            "baseline": json.loads(room.baseline(whole=True).read_text())["facts"],
-            "parts": {
-                name: [dataclasses.asdict(outcome) for outcome in outcomes]
-                for name, outcomes in found.items()
-            },
-        }
-    )
-    shown.print()
-    if all(len(found.get(name, ())) >= part.checks for name, part in PARTS.items()):
-        shown.write(output)
-    failures = [failure for name, outcomes in found.items() for failure in missed(name, outcomes)]
+        measure(room, name, checks or PARTS[name].checks)
+        found = {**known(output), name: taken(room, name)}
+        page(found).print()
+        if len(found[name]["outcomes"]) >= PARTS[name].checks:
+            page(found).write(output)
+    failures = [failure for name in parts or PARTS for failure in missed(name, room.found(name))]
     if failures:
         click.echo("missed: " + "; ".join(failures), err=True)
         raise SystemExit(1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from benchmarks import gates
 from benchmarks.gates import PARTS, Outcome, Room
@@ -62,13 +63,30 @@ def test_the_limits() -> None:
     assert gates.missed("busy-slower", [late]) == ["busy-slower: 20.5 s"]
 
 
-def test_the_page_counts() -> None:
-    parts = {name: [SAME, WORSE, OPEN, SAME] for name in PARTS}
-    document = {name: [dataclasses.asdict(it) for it in found] for name, found in parts.items()}
-    page = gates.page({"baseline": {}, "parts": document})
+def test_the_page_counts(room: Room) -> None:
+    room.keep("quiet-aa", [SAME, WORSE, OPEN, SAME])
+    page = gates.page({"quiet-aa": gates.taken(room, "quiet-aa")})
     (_, header, rows) = page.tables[0]
     assert all(len(row) == len(header) for row in rows)
-    assert rows[0] == [PARTS["quiet-aa"].title, "4", "1", "1", "2", "4.0 s", "14.5 s", "19.0 s"]
+    counts = ["4", "1", "1", "2", "4.0 s", "14.5 s", "19.0 s"]
+    assert rows[0][:-1] == [PARTS["quiet-aa"].title, *counts]
+    assert "cores" in rows[0][-1]
+    assert [row[-1] for row in rows[1:]] == ["not taken yet"] * (len(PARTS) - 1)
+
+
+def test_a_part_that_is_whole_is_added_to_the_page(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Room, "build", lambda self, cache: None)
+    monkeypatch.setattr(gates, "check", lambda engine, baseline, *, whole: SAME)
+    short = dataclasses.replace(PARTS["quiet-aa"], checks=3)
+    monkeypatch.setattr(gates, "PARTS", {**PARTS, "quiet-aa": short, "busy-aa": short})
+    call = ["--room", str(room.path), "--output", str(room.path)]
+    for part, checks in (("quiet-aa", 2), ("quiet-aa", 3), ("busy-aa", 3)):
+        result = CliRunner().invoke(gates.main, [*call, "--part", part, "--checks", str(checks)])
+        assert result.exit_code == 0, result.output
+        assert (room.path / "gates.md").exists() is (checks == 3)
+    assert set(gates.known(room.path)) == {"quiet-aa", "busy-aa"}
 
 
 def test_a_neighbour_is_there_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
