@@ -66,5 +66,6 @@ PEERS: tuple[Peer, ...] = (
     Peer("torch.compile int8", "torch_compile_int8", "torch", _TORCH),
     Peer("infopt", "infopt_fp32", "", _ORT),
     Peer("infopt int8", "infopt_int8", "", _ORT),
+    Peer("infopt int8, reduced", "infopt_reduced", "", _ORT),
     Peer("infopt int8-dynamic", "infopt_dynamic", "", _ORT),
 )

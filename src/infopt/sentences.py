@@ -49,7 +49,7 @@ def reason(found: object) -> str:
 
 
 def outcome(found: Mapping[str, Any]) -> list[str]:
-    """What a runtime makes of an engine: on what products run, and which layers a plan has."""
+    """What a runtime makes of an engine: on what products run, which layers a plan has, advice."""
     said = []
     total = found["integer"] + len(found["floating"])
     if total:
@@ -63,7 +63,7 @@ def outcome(found: Mapping[str, Any]) -> list[str]:
             f"{count(len(found['layers']), 'layer')} in the plan: {found['regions']:,} of several "
             f"nodes, {found['reformats']:,} that only change a format"
         )
-    return said
+    return [*said, *found.get("advice", ())]
 
 
 def mixed(found: Mapping[str, Any]) -> str:

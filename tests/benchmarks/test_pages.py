@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import builds, gpu_page, kernels, observers, peers, precision, weights
 from benchmarks.report import Page
+from benchmarks.sidebyside import page as sidebyside
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 
@@ -22,6 +23,7 @@ PAGES = {
     "observers": observers.page,
     "peers": peers.page,
     "precision": precision.page,
+    "sidebyside": sidebyside.page,
     "weights": weights.page,
 }
 

@@ -8,13 +8,13 @@ import onnx
 LAYERS = 6
 
 
-def network(broken: int | None = None, factor: float = 1.01) -> onnx.ModelProto:
+def network(broken: int | None = None, factor: float = 1.01, *, width: int = 8) -> onnx.ModelProto:
     """Six layers of MatMul, Add and Relu; one whose weights are a little larger."""
     rng = np.random.default_rng(0)
     nodes, weights, value = [], [], "x"
     for number in range(LAYERS):
-        w = rng.standard_normal((8, 8)).astype(np.float32) / np.float32(8**0.5)
-        b = rng.standard_normal(8).astype(np.float32)
+        w = rng.standard_normal((width, width)).astype(np.float32) / np.float32(width**0.5)
+        b = rng.standard_normal(width).astype(np.float32)
         weights += [
             onnx.numpy_helper.from_array(
                 w * np.float32(factor if number == broken else 1), f"w{number}"
@@ -36,8 +36,8 @@ def network(broken: int | None = None, factor: float = 1.01) -> onnx.ModelProto:
     graph = onnx.helper.make_graph(
         nodes,
         "network",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 8])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 8])],
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", width])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", width])],
         weights,
     )
     opset = [onnx.helper.make_opsetid("", 18)]

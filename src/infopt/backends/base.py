@@ -58,6 +58,8 @@ class Outcome:
     """How many layers only change a tensor's format or type."""
     notes: tuple[str, ...] = ()
     """What could not be found out."""
+    advice: tuple[str, ...] = ()
+    """What would be faster on this machine."""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -10,10 +10,16 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+import infopt
+from infopt.backends import backend_for
 from infopt.backends.base import RunOptions
 from infopt.backends.onnxruntime import saturation
 from infopt.backends.onnxruntime.session import OrtSession
-from infopt.errors import SourceError
+from infopt.errors import QuantizationError, SourceError
+from infopt.passes.quantization.quantize_dynamic import QuantizeDynamic
+from infopt.passes.quantization.quantize_static import QuantizeStatic
+from infopt.target import parse_target
+from tests.support.stacked import network
 
 HEAD = '<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>'
 LARGE = np.random.default_rng(0).choice(np.array([-127, -100, 100, 127], np.int8), (64, 8))
@@ -169,3 +175,42 @@ def test_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.onnx").write_bytes(b"none")
     with pytest.raises(SourceError, match="is not an ONNX model"):
         OrtSession(tmp_path / "m.onnx", "CPUExecutionProvider", RunOptions())
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+@pytest.mark.parametrize("reduced", [True, False])
+def test_reduced_weights_need_not_be_moved(
+    precision: str, reduced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saturation, "saturates", lambda: True)
+    onnx.save(network(width=80), tmp_path / "m.onnx")
+    rng = np.random.default_rng(2)
+    data = [{"x": rng.standard_normal((16, 80)).astype(np.float32)} for _ in range(4)]
+    engine = infopt.optimize(
+        tmp_path / "m.onnx",
+        tmp_path / "e",
+        precision=precision,
+        data=data,
+        scheme={"reduced": str(reduced).lower()},
+        measure=False,
+    )
+    assert engine.manifest.evidence["equivalence"]["holds"]
+    written = onnx.load(engine.file("model.onnx"))
+    weights = [
+        onnx.numpy_helper.to_array(tensor, str(engine.path)).astype(np.int16)
+        for tensor in written.graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2
+    ]
+    assert weights
+    assert max(np.abs(array).max() for array in weights) == (64 if reduced else 127)
+    outcome = backend_for(parse_target("onnxruntime:cpu")).outcome(engine.path)
+    assert outcome is not None
+    assert outcome.integer
+    assert outcome.advice == (() if reduced else (saturation.ADVICE,))
+
+
+def test_only_int8_can_be_reduced() -> None:
+    with pytest.raises(QuantizationError, match="only weights of int8 can be reduced, not uint8"):
+        QuantizeDynamic(weights="uint8", reduced=True)
+    with pytest.raises(QuantizationError, match="can be reduced, not float8e4m3fn"):
+        QuantizeStatic(activations="float8e4m3fn", weights="float8e4m3fn", reduced=True)

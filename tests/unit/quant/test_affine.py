@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx_ir import DataType
@@ -25,6 +25,7 @@ INTEGERS = [DataType.INT8, DataType.UINT8, DataType.INT4, DataType.UINT4]
 SPECS = [
     *(QuantSpec(dtype, symmetric=symmetric) for dtype in INTEGERS for symmetric in (True, False)),
     *(QuantSpec(dtype, narrow=True) for dtype in INTEGERS),
+    QuantSpec(DataType.INT8, narrow=True, most=64),
     QuantSpec(DataType.FLOAT8E4M3FN),
     QuantSpec(DataType.FLOAT4E2M1),
 ]
@@ -34,7 +35,8 @@ LARGE = float(np.finfo(np.float32).max)
 
 def name(spec: QuantSpec) -> str:
     words = [spec.dtype.name.lower(), "symmetric" if spec.symmetric else "asymmetric"]
-    return "-".join([*words, "narrow"] if spec.narrow else words)
+    words += ["narrow"] if spec.narrow else []
+    return "-".join([*words, f"most-{spec.most}"] if spec.most else words)
 
 
 def with_groups(spec: QuantSpec, groups: Granularity) -> QuantSpec:
@@ -197,6 +199,7 @@ def test_scales_of_another_shape() -> None:
     spec=st.sampled_from(SPECS),
     groups=st.sampled_from(GROUPS),
 )
+@example(np.array([[3.4028233e38]], np.float32), QuantSpec(DataType.INT8), PerTensor())
 def test_errors_are_bounded_and_rounding_twice_is_rounding_once(
     array: np.ndarray, spec: QuantSpec, groups: Granularity
 ) -> None:
@@ -210,10 +213,11 @@ def test_errors_are_bounded_and_rounding_twice_is_rounding_once(
     scale = groups.spread(params.scale, array.shape).astype(np.float64)
     # Half of the widest step, and float32's own rounding of numbers up to `high` steps.
     step = np.diff(spec.grid()).max() if spec.is_float else 1
-    bound = scale * (step / 2 + spec.high * 2.0**-22)
+    own = spec.high * 2.0**-22
+    bound = scale * (step / 2 + own)
     # Where the far end of the grid would pass float32's largest number, the scale is cut to it;
     # the other end, one element nearer to zero, then saturates within a step.
     zero = groups.spread(params.zero_point, array.shape).astype(np.float64)
     cut = scale * np.maximum(spec.high - zero, zero - spec.low) > LARGE * (1 - 2.0**-22)
-    bound = np.where(cut, scale * max(step, 1), bound)
+    bound = np.where(cut, scale * (max(step, 1) + own), bound)
     assert (np.abs(back.astype(np.float64) - array) <= bound).all()

@@ -36,6 +36,18 @@ def test_a_narrow_range_is_as_wide_on_both_sides() -> None:
         assert spec.grid()[0] == spec.low
 
 
+def test_a_range_may_be_smaller_than_its_type() -> None:
+    spec = QuantSpec(DataType.INT8, narrow=True, most=64)
+    assert (spec.low, spec.high, spec.middle, spec.bits) == (-64, 64, 0, 8)
+    assert spec.grid().tolist() == list(range(-64, 65))
+    with pytest.raises(QuantizationError, match="only a narrow range of a signed integer"):
+        QuantSpec(DataType.INT8, most=64)
+    with pytest.raises(QuantizationError, match="only a narrow range of a signed integer"):
+        QuantSpec(DataType.UINT8, narrow=True, most=64)
+    with pytest.raises(QuantizationError, match="is never 200; choose at most 127"):
+        QuantSpec(DataType.INT8, narrow=True, most=200)
+
+
 def test_specs_are_values() -> None:
     assert QuantSpec(DataType.INT8) == QuantSpec(DataType.INT8, PerTensor())
     assert hash(QuantSpec(DataType.INT8)) == hash(QuantSpec(DataType.INT8))

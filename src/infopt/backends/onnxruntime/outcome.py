@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -46,7 +47,9 @@ def outcome(model_file: Path, without: Sequence[str]) -> Outcome:
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=list(without),
             )
-        return _read(ir.load(file))
+        found = _read(ir.load(file))
+    moves = exact != model_file
+    return dataclasses.replace(found, advice=(saturation.ADVICE,)) if moves else found
 
 
 def _read(model: ir.Model) -> Outcome:

@@ -25,7 +25,7 @@ from infopt.quant.calibration import Calibration, Request
 from infopt.quant.granularity import PerAxis, PerTensor
 from infopt.quant.ranges import find_range
 from infopt.quant.scheme import QuantScheme
-from infopt.quant.spec import FLOAT_TYPES, INTEGER_LIMITS, QuantSpec
+from infopt.quant.spec import FLOAT_TYPES, INTEGER_LIMITS, UNSATURATED, QuantSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +55,9 @@ class QuantizeStatic(Keeping):
     """The type of activations; ``float8e4m3fn`` for both if for one."""
     weights: str = "int8"
     """The type of weights, which are symmetric."""
+    reduced: bool = False
+    """Whether weights of int8 have magnitudes of at most 64, a bit less: products with them are as
+    fast on x86 processors without VNNI, whose instruction for others would saturate."""
     symmetric: bool = False
     """Whether the zero point of activations is that of a range around zero."""
     method: str = "mse"
@@ -88,6 +91,8 @@ class QuantizeStatic(Keeping):
                 f"{self.activations} and {self.weights} are not multiplied with each other; choose "
                 "integers, or float8e4m3fn, for both"
             )
+        if self.reduced and _type(self.weights) is not ir.DataType.INT8:
+            raise QuantizationError(f"only weights of int8 can be reduced, not {self.weights}")
 
     def alone(self, name: str, names: Collection[str]) -> Self:
         # No integers flow into a sum that stands alone.
@@ -187,8 +192,10 @@ class QuantizeStatic(Keeping):
     @property
     def _scheme(self) -> QuantScheme:
         weights = _type(self.weights)
+        narrow = weights in INTEGER_LIMITS
+        most = UNSATURATED if self.reduced else 0
         return QuantScheme(
-            QuantSpec(weights, PerAxis(0), narrow=weights in INTEGER_LIMITS),
+            QuantSpec(weights, PerAxis(0), narrow=narrow, most=most),
             QuantSpec(_type(self.activations), PerTensor(), symmetric=self.symmetric),
             self.method,  # type: ignore[arg-type]
         )
