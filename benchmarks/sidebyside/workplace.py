@@ -142,7 +142,6 @@ class Workplace:
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONWARNINGS": "ignore",
-            "OLIVE_CACHE_DIR": str(self.of(peer) / "cache"),
         }
         variables = {**os.environ, **settings}
         if peer.environment:

@@ -5,6 +5,8 @@ https://microsoft.github.io/Olive/how-to/cli/cli-optimize.html
 
 from __future__ import annotations
 
+import os
+
 from olive.cli.api import optimize as olive_optimize
 
 from benchmarks.sidebyside.job import Job
@@ -14,6 +16,7 @@ __all__ = ["load", "optimize"]
 
 
 def optimize(job: Job) -> None:
+    os.chdir(job.directory.parent)  # where it leaves its cache
     olive_optimize(
         str(job.model),
         device="cpu",

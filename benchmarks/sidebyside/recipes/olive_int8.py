@@ -9,6 +9,7 @@ https://microsoft.github.io/Olive/how-to/cli/cli-optimize.html
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from olive.cli.api import optimize as olive_optimize
@@ -22,6 +23,7 @@ __all__ = ["load", "optimize"]
 
 
 def optimize(job: Job) -> None:
+    os.chdir(job.directory.parent)  # where it leaves its cache
     options: dict[str, Any] = {
         "device": "cpu",
         "provider": "CPUExecutionProvider",
