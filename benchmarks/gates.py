@@ -119,7 +119,7 @@ class Room:
 
     def found(self, name: str) -> list[Outcome]:
         """What is known of a part, which holds as long as its baseline is the same."""
-        file = self._file(name)
+        file = self.file(name)
         if not file.exists():
             return []
         kept = json.loads(file.read_text())
@@ -132,11 +132,12 @@ class Room:
             "baseline": self._digest(name),
             "outcomes": [dataclasses.asdict(outcome) for outcome in outcomes],
         }
-        unfinished = self._file(name).with_suffix(".unfinished")
+        unfinished = self.file(name).with_suffix(".unfinished")
         unfinished.write_text(json.dumps(document, indent=1))
-        unfinished.replace(self._file(name))
+        unfinished.replace(self.file(name))
 
-    def _file(self, name: str) -> Path:
+    def file(self, name: str) -> Path:
+        """Where what was found of a part is kept."""
         return self.path / f"{name}.outcomes.json"
 
     def _digest(self, name: str) -> str:
@@ -244,8 +245,9 @@ def page(results: Mapping[str, Any]) -> Page:
 
 def taken(room: Room, name: str) -> dict[str, Any]:
     """What was found of a part on this machine, for the page."""
+    when = datetime.datetime.fromtimestamp(room.file(name).stat().st_mtime, datetime.UTC)
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": when.date().isoformat(),
         "hardware": provenance.hardware(),
         "baseline": json.loads(room.baseline(whole=PARTS[name].whole).read_text())["facts"],
         "outcomes": [dataclasses.asdict(outcome) for outcome in room.found(name)],

@@ -55,7 +55,10 @@ class QuantSpec:
         if self.narrow and (self.is_float or not self.symmetric):
             raise QuantizationError("only a symmetric integer range can be narrow")
         if self.most and not (self.narrow and self.dtype in SIGNED):
-            raise QuantizationError("only a narrow range of a signed integer can be smaller still")
+            raise QuantizationError(
+                "only a narrow range of a signed integer can be smaller still; leave most away, or "
+                "make the spec narrow, of int8 or int4"
+            )
         if self.most and not 0 < self.most <= INTEGER_LIMITS[self.dtype][1]:
             raise QuantizationError(
                 f"an element of {self.dtype.name.lower()} is never {self.most}; choose at most "

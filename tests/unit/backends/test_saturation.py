@@ -16,6 +16,7 @@ from infopt.backends.base import RunOptions
 from infopt.backends.onnxruntime import saturation
 from infopt.backends.onnxruntime.session import OrtSession
 from infopt.errors import QuantizationError, SourceError
+from infopt.ir import queries
 from infopt.passes.quantization.quantize_dynamic import QuantizeDynamic
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.target import parse_target
@@ -56,11 +57,16 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def _written(text: str, constants: dict[str, Any], path: Path) -> Path:
+def _model(text: str, constants: dict[str, Any]) -> onnx.ModelProto:
     proto = onnx.parser.parse_model(text)
+    del proto.graph.initializer[:]  # of those that the text declares
     for name, array in constants.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
-    onnx.save(proto, path)
+    return proto
+
+
+def _written(text: str, constants: dict[str, Any], path: Path) -> Path:
+    onnx.save(_model(text, constants), path)
     return path
 
 
@@ -73,10 +79,10 @@ def _run(file: Path) -> np.ndarray:
     return np.asarray(session({"x": x.astype(np.float32) / 64 if floats else x})["y"])
 
 
-def _computed(text: str, constants: dict[str, Any]) -> np.ndarray:
+def _computed(case: str) -> np.ndarray:
     x = np.random.default_rng(1).integers(200, 256, (4, 64)).astype(np.int64)
     weights = LARGE.astype(np.int64)
-    match text:
+    match case:
         case "no zero point":
             return x @ weights
         case "zero points":
@@ -98,7 +104,7 @@ def test_products_are_exact(
         monkeypatch.setattr(saturation, "saturates", lambda: True)
     text, constants = MODELS[case]
     found = _run(_written(text, constants, tmp_path / "m.onnx"))
-    wanted = _computed(case, constants)
+    wanted = _computed(case)
     if found.dtype == np.int32:
         np.testing.assert_array_equal(found, wanted)
     elif case == "as it runs":  # the range is found anew: its step is 255 / 64 / 255, as ours
@@ -110,10 +116,7 @@ def test_products_are_exact(
 @pytest.mark.parametrize("case", MODELS)
 def test_no_large_integers_are_left(case: str) -> None:
     text, constants = MODELS[case]
-    proto = onnx.parser.parse_model(text)
-    for name, array in constants.items():
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
-    model = ir.from_proto(proto)
+    model = ir.from_proto(_model(text, constants))
     assert saturation.move_to_uint8(model) == text.count("(x, w") + text.count("(w, ws") + (
         text.count("(v, ws")
     )
@@ -143,14 +146,33 @@ def test_no_large_integers_are_left(case: str) -> None:
     ids=["small weights", "weights of the caller", "blocks"],
 )
 def test_what_cannot_saturate_stays(text: str, constants: dict[str, Any]) -> None:
-    proto = onnx.parser.parse_model(text)
-    del proto.graph.initializer[:]
-    for name, array in constants.items():
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    model = ir.from_proto(proto)
+    model = ir.from_proto(_model(text, constants))
     before = ir.to_proto(model).SerializeToString(deterministic=True)
     assert saturation.move_to_uint8(model) == 0
     assert ir.to_proto(model).SerializeToString(deterministic=True) == before
+
+
+def test_what_two_nodes_read_is_moved_once() -> None:
+    model = ir.from_proto(_model(*MODELS["weights read twice"]))
+    assert saturation.move_to_uint8(model) == 2
+    first, second = (node for node in model.graph if node.op_type == "MatMulInteger")
+    assert first.inputs[1] is second.inputs[1]
+
+
+def test_weights_of_functions_are_moved_operators_of_others_are_not() -> None:
+    proto = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 21, "own": 1, "other": 1]>
+        g (uint8[4,1] x) => (int32[4,2] y) { a = own.f(x) y = other.MatMulInteger(x, a) }
+        <domain: "own", opset_import: ["": 21]>
+        f (x) => (y) { w = Constant <value = int8[1,2] {100, -127}> () y = MatMulInteger(x, w) }
+    """)
+    model = ir.from_proto(proto)
+    assert saturation.move_to_uint8(model) == 1
+    (function,) = model.functions.values()
+    (product,) = (node for node in function if node.op_type == "MatMulInteger")
+    moved = queries.constant(product.inputs[1])
+    assert moved is not None
+    assert moved.tolist() == [[228, 1]]
 
 
 def test_the_file_itself_is_used_where_nothing_can_saturate(

@@ -36,6 +36,13 @@ def _data(count: int = 12) -> list[dict[str, np.ndarray]]:
     return [{"x": rng.standard_normal((16, 8)).astype(np.float32)} for _ in range(count)]
 
 
+def _mixed(model: Path, engine: Path, **options: Any) -> infopt.Engine:
+    """An engine of integers with a budget."""
+    return infopt.optimize(
+        model, engine, precision="int8", data=_data(), max_error="30dB", measure=False, **options
+    )
+
+
 def _read(file: Path) -> Element:
     return check_page(file.read_text(encoding="utf-8"))
 
@@ -81,15 +88,7 @@ def test_of_an_engine(model: Path, tmp_path: Path) -> None:
 
 
 def test_of_an_engine_of_integers(model: Path, tmp_path: Path) -> None:
-    infopt.optimize(
-        model,
-        tmp_path / "e",
-        precision="int8",
-        data=_data(),
-        max_error="30dB",
-        measure=False,
-        report=tmp_path / "report.html",
-    )
+    _mixed(model, tmp_path / "e", report=tmp_path / "report.html")
     root = _read(tmp_path / "report.html")
     tables = _tables(root)
     assert "int8" in next(
@@ -212,16 +211,7 @@ def test_of_a_comparison_in_which_nothing_matches(
 
 
 def test_what_was_asked_is_told_as_it_was_asked(model: Path, tmp_path: Path) -> None:
-    infopt.optimize(
-        model,
-        tmp_path / "e",
-        shapes=["x=32x8"],
-        precision="int8",
-        data=_data(),
-        max_error="30dB",
-        measure=False,
-        report=tmp_path / "report.html",
-    )
+    _mixed(model, tmp_path / "e", shapes=["x=32x8"], report=tmp_path / "report.html")
     root = _read(tmp_path / "report.html")
     asked: dict[str, str] = {}
     for listed in root.all("dl"):
@@ -233,9 +223,7 @@ def test_what_was_asked_is_told_as_it_was_asked(model: Path, tmp_path: Path) -> 
 
 
 def test_a_budget_that_was_not_held_says_so(model: Path, tmp_path: Path) -> None:
-    engine = infopt.optimize(
-        model, tmp_path / "e", precision="int8", data=_data(), max_error="30dB", measure=False
-    )
+    engine = _mixed(model, tmp_path / "e")
     mixed = {**engine.manifest.evidence["mixed"], "holds": False}
     evidence = {**engine.manifest.evidence, "mixed": mixed}
     manifest = dataclasses.replace(engine.manifest, evidence=evidence)

@@ -40,8 +40,8 @@ _READS_WEIGHTS = {
 
 ADVICE = (
     "this processor's instruction for uint8 by int8 saturates; weights become uint8 when they are "
-    "loaded here, in kernels that take up to 1.5 times as long: --scheme reduced=true makes "
-    "weights of 7 bits, which need not"
+    "loaded here, in kernels that take up to 1.5 times as long. Quantized with --scheme "
+    "reduced=true they have 7 bits, and stay"
 )
 
 
@@ -52,7 +52,8 @@ def saturates() -> bool:
         return False
     depth = 64
     x, y = ir.val("x", ir.DataType.UINT8, [4, depth]), ir.val("y", ir.DataType.INT32, [4, 16])
-    weights = _constant("w", np.full((depth, 16), 127, np.int8))
+    largest = ir.tensor(np.full((depth, 16), 127, np.int8), name="w")
+    weights = ir.Value(name="w", const_value=largest)
     node = ir.Node("", "MatMulInteger", [x, weights], outputs=[y])
     graph = ir.Graph(
         [x], [y], nodes=[node], initializers=[weights], opset_imports={"": 17}, name="probe"
@@ -91,21 +92,27 @@ def exact(model_file: Path, device: str) -> Iterator[Path]:
 def move_to_uint8(model: ir.Model) -> int:
     """Let constant int8 weights that could saturate be uint8; returns how many nodes read such."""
     editor = Editor(model)
-    moved = 0
+    moved: dict[tuple[int, ir.Value], ir.Value] = {}
+    count = 0
     for node in list(queries.nodes(model)):
-        graph = node.graph
-        if not isinstance(graph, ir.Graph) or editor.is_function_body(graph):
-            continue
-        if queries.attribute(node, "block_size", 0):
+        if node.domain not in ("", "com.microsoft") or queries.attribute(node, "block_size", 0):
             continue  # nothing multiplies the integers of blocks as they are
         for at, zero_at in _READS_WEIGHTS.get(node.op_type, ()):
-            moved += _move(node, at, zero_at, graph, editor)
-    return moved
+            count += _move(node, at, zero_at, editor, moved)
+    return count
 
 
-def _move(node: ir.Node, at: int, zero_at: int, graph: ir.Graph, editor: Editor) -> bool:
+def _move(
+    node: ir.Node,
+    at: int,
+    zero_at: int,
+    editor: Editor,
+    moved: dict[tuple[int, ir.Value], ir.Value],
+) -> bool:
     weights = _integers(node, at)
-    if weights is None or not (np.abs(weights.astype(np.int16)) > UNSATURATED).any():
+    if weights is None or weights.size == 0:
+        return False
+    if weights.max() <= UNSATURATED and weights.min() >= -UNSATURATED:
         return False
     zero = node.inputs[zero_at] if zero_at < len(node.inputs) else None
     points = _integers(node, zero_at) if zero is not None else _zeros(node)
@@ -115,17 +122,14 @@ def _move(node: ir.Node, at: int, zero_at: int, graph: ir.Graph, editor: Editor)
         node.resize_inputs(zero_at + 1)
     for index, array in ((at, weights), (zero_at, points)):
         given = node.inputs[index]
-        name = editor.fresh_name(f"{(given and given.name) or node.name}_uint8")
-        value = _constant(name, (array.astype(np.int16) + 128).astype(np.uint8))
-        graph.register_initializer(value)
-        node.replace_input_with(index, value)
+        known = None if given is None else moved.get((id(node.graph), given))
+        if known is None:
+            name = f"{(given and given.name) or node.name}_uint8"
+            known = editor.add_constant(node, array.view(np.uint8) ^ np.uint8(128), name)
+        if given is not None:
+            moved[id(node.graph), given] = known
+        node.replace_input_with(index, known)
     return True
-
-
-def _constant(name: str, array: np.ndarray) -> ir.Value:
-    tensor = ir.tensor(array, name=name)
-    shape = ir.Shape(array.shape)
-    return ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
 
 
 def _integers(node: ir.Node, index: int) -> np.ndarray | None:

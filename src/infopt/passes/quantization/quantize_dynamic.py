@@ -92,7 +92,9 @@ class QuantizeDynamic(Pass):
                         f"use {' or '.join(known)}"
                     )
         if self.reduced and self.weights != "int8":
-            raise QuantizationError(f"only weights of int8 can be reduced, not {self.weights}")
+            raise QuantizationError(
+                f"only weights of int8 can be reduced, not {self.weights}; leave one of both away"
+            )
 
     def apply(self, model: ir.Model, journal: Journal) -> None:
         editor = Editor(model)

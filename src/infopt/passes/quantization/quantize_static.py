@@ -92,7 +92,9 @@ class QuantizeStatic(Keeping):
                 "integers, or float8e4m3fn, for both"
             )
         if self.reduced and _type(self.weights) is not ir.DataType.INT8:
-            raise QuantizationError(f"only weights of int8 can be reduced, not {self.weights}")
+            raise QuantizationError(
+                f"only weights of int8 can be reduced, not {self.weights}; leave one of both away"
+            )
 
     def alone(self, name: str, names: Collection[str]) -> Self:
         # No integers flow into a sum that stands alone.
