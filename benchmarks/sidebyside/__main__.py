@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import time
@@ -23,13 +24,15 @@ from benchmarks.sidebyside.schedule import Budget
 from benchmarks.sidebyside.worker import describe
 from benchmarks.sidebyside.workplace import Cell, Workplace
 from benchmarks.subjects import SUBJECTS, Subject
+from infopt import provenance
+from infopt.backends.onnxruntime import saturation
 
 BUILD = Path("build")
 WORK = BUILD / "sidebyside"
 QUICK_MODELS = ("MiniLM",)
 QUICK_PEERS = ("ORT dynamic int8", "onnxscript", "onnxslim", "OpenVINO", "OpenVINO NNCF int8")
 """One of each kind; the environments of the others take longer to make than there is."""
-OPTIMIZING = 0.6
+OPTIMIZING = 0.5
 """The part of a model's share of the time that peers may take to optimize it."""
 MINUTES, QUICK_MINUTES = 52.0, 3.5
 SECONDS, QUICK_SECONDS = 20.0, 10.0
@@ -97,10 +100,11 @@ def main(
 ) -> None:
     """Put infopt and every peer side by side.
 
-    The page goes to docs/benchmarks where all was asked for, else to build/sidebyside. One that was
-    cut short has left what it found in build/sidebyside/so-far.json.
+    The page goes to docs/benchmarks where all was asked for, of all models or of some, whose rows
+    take the place of those that the page has; else to build/sidebyside. One that was cut short has
+    left what it found in build/sidebyside/so-far.json.
     """
-    whole = not (quick or any((models, peers, batches, sizes, minutes, seconds, threads)))
+    whole = not (quick or any((peers, batches, sizes, minutes, seconds, threads)))
     models = models or (QUICK_MODELS if quick else ())
     batches = batches or ((1,) if quick else (1, 8))
     sizes = sizes or (1 if quick else 2)
@@ -120,6 +124,7 @@ def main(
     start = time.monotonic()
     made = _environments(them)
     found: list[dict[str, Any]] = []
+    taken = _taken()
     for number, subject in enumerate(subjects):
         _say(f"{subject.name} …")
         if not budget.left:
@@ -133,18 +138,43 @@ def main(
             found.append({"model": subject.name, "failed": describe(error)})
             continue
         race = Race(place, them, patience=patience, say=_say)
-        found.append(_raced(race, budget, len(subjects) - number, seconds))
+        share = Budget(budget.share(len(subjects) - number) / 60)
+        found.append({**_raced(race, share, seconds), **taken})
         place.remove()
         (WORK / "so-far.json").write_text(json.dumps(found, indent=1))  # an hour is long
         _say(f"  {(time.monotonic() - start) / 60:.1f} minutes")
+    folder = output or (DOCS if whole else WORK)
     results = {
         "threads": threads,
-        "minutes": (time.monotonic() - start) / 60,
-        "environments": {e.name: {"seconds": e.seconds, "error": e.error} for e in made.values()},
         "peers": [peer.name for peer in them],
-        "models": found,
+        "models": joined(found, known(folder, threads) if whole else []),
     }
-    publish(results, output or (DOCS if whole else WORK))
+    publish(results, folder)
+
+
+def known(folder: Path, threads: int) -> list[dict[str, Any]]:
+    """The models that the page in a folder has, if they ran on so many threads."""
+    file = folder / "sidebyside.json"
+    if not file.exists():
+        return []
+    results = json.loads(file.read_text())["results"]
+    return list(results["models"]) if results["threads"] == threads else []
+
+
+def joined(found: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was found, and of other models what was found before, in the order of the models."""
+    models = {model["model"]: model for model in before}
+    for model in found:
+        if model.get("failed") != NO_TIME or model["model"] not in models:
+            models[model["model"]] = model
+    return [models[subject.name] for subject in SUBJECTS if subject.name in models]
+
+
+def _taken() -> dict[str, Any]:
+    """When and on which machine."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    hardware = {**provenance.hardware(), "saturates": saturation.saturates()}
+    return {"date": today, "hardware": hardware}
 
 
 def _environments(peers: Sequence[Peer]) -> dict[str, Environment]:
@@ -157,11 +187,11 @@ def _environments(peers: Sequence[Peer]) -> dict[str, Environment]:
     return made
 
 
-def _raced(race: Race, budget: Budget, parts: int, seconds: float) -> dict[str, Any]:
+def _raced(race: Race, share: Budget, seconds: float) -> dict[str, Any]:
     """What a race found, or why there was none."""
     try:
-        race.optimize(Budget(OPTIMIZING * budget.share(parts) / 60))
-        race.run(budget, parts, seconds)
+        race.optimize(Budget(OPTIMIZING * share.left / 60))
+        race.run(share, seconds)
     except PeerFailed as error:
         return {"model": race.place.subject.name, "failed": str(error)}
     except Exception as error:  # the page has what was found of the others

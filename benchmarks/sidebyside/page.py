@@ -27,10 +27,15 @@ blocked on a pipe; it gives way when its threads have fallen asleep. *Speed* is 
 how far from one a second process of {PEERS[0].name} came out. *Error* is √(Σ(a-b)² / Σb²) of the
 worst output on inputs that nothing was calibrated on, against the original in ONNX Runtime
 with its optimizations off. *Kept* is the share of the pictures whose class is the same (top-1),
-or the cosine of sentence embeddings (embedding). *Optimize* is the time of one process, imports
-apart, *memory* the largest resident set of the process that optimizes and of the one that runs,
+or the cosine of sentence embeddings (embedding). *Optimize* is the processor time of one process
+and of what it starts, imports apart; two work at a time. *Memory* is the largest resident set of
+the process that optimizes and of the one that runs,
 *size* what has to be kept to run. Quantizers calibrate on the same samples. BERT, ViT, Whisper,
 LLaMA and ResNet have random weights, the others trained ones.
+
+Each model is a run of its own; its heading says when it was taken, and on which processor. One
+*that saturates int8* cuts sums of products of uint8 and int8 off (x86 without VNNI): infopt's int8
+then runs on other kernels, or with weights of 7 bits (*reduced*), while its peers' is less exact.
 
 infopt is set beside a peer with its fastest form that errs no more than the peer; errors up to
 {EXACT:g} count as equal. From {TIE} on it is not behind."""
@@ -124,7 +129,15 @@ def _model(model: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     noise += ["–" if c["noise"] is None else f"{c['noise']:.1%}" for c in model["cells"]]
     lines.append([*noise, "", "", "", ""])
     caption = f"{model['model']}, {model['bytes'] / MB:,.1f} MB"
-    return caption + (f", kept: {model['metric']}" if model["metric"] else ""), header, lines
+    caption += f", kept: {model['metric']}" if model["metric"] else ""
+    return f"{caption}{_when(model)}", header, lines
+
+
+def _when(model: Mapping[str, Any]) -> str:
+    """When a model was taken, and on what."""
+    machine = model["hardware"]
+    kind = " that saturates int8" if machine["saturates"] else ""
+    return f"; {model['date']}, {machine['cores']} cores of {machine['processor']}{kind}"
 
 
 def _peer(name: str, peer: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,8 @@ class Peer:
     """A file of ``requirements/``; empty for the environment that runs the benchmark."""
     runtime: str
     """Whose kernels compute: ``ONNX Runtime``, ``OpenVINO`` or ``PyTorch``."""
+    slow: bool = False
+    """Whether it takes long to optimize: where time is short, others come first."""
 
     @property
     def ours(self) -> bool:
@@ -53,17 +55,17 @@ PEERS: tuple[Peer, ...] = (
     Peer("onnxscript", "onnxscript_ort", "onnxscript", _ORT),
     Peer("onnxslim", "onnxslim_default", "onnxslim", _ORT),
     Peer("Olive", "olive_fp32", "olive", _ORT),
-    Peer("Olive int8", "olive_int8", "olive", _ORT),
-    Peer("optimum O2", "optimum_o2", "optimum", _ORT),
-    Peer("optimum O3", "optimum_o3", "optimum", _ORT),
-    Peer("optimum dynamic int8", "optimum_dynamic", "optimum", _ORT),
+    Peer("Olive int8", "olive_int8", "olive", _ORT, slow=True),
+    Peer("optimum O2", "optimum_o2", "optimum", _ORT, slow=True),
+    Peer("optimum O3", "optimum_o3", "optimum", _ORT, slow=True),
+    Peer("optimum dynamic int8", "optimum_dynamic", "optimum", _ORT, slow=True),
     Peer("OpenVINO", "openvino_fp32", "openvino", _OPENVINO),
     Peer("OpenVINO bf16", "openvino_bf16", "openvino", _OPENVINO),
-    Peer("OpenVINO NNCF int8", "openvino_int8", "openvino", _OPENVINO),
+    Peer("OpenVINO NNCF int8", "openvino_int8", "openvino", _OPENVINO, slow=True),
     Peer("torch eager", "torch_eager", "torch", _TORCH),
-    Peer("torch.compile", "torch_compile", "torch", _TORCH),
-    Peer("torch.compile bf16", "torch_compile_bf16", "torch", _TORCH),
-    Peer("torch.compile int8", "torch_compile_int8", "torch", _TORCH),
+    Peer("torch.compile", "torch_compile", "torch", _TORCH, slow=True),
+    Peer("torch.compile bf16", "torch_compile_bf16", "torch", _TORCH, slow=True),
+    Peer("torch.compile int8", "torch_compile_int8", "torch", _TORCH, slow=True),
     Peer("infopt", "infopt_fp32", "", _ORT),
     Peer("infopt int8", "infopt_int8", "", _ORT),
     Peer("infopt int8, reduced", "infopt_reduced", "", _ORT),

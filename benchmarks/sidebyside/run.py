@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -19,6 +20,8 @@ from benchmarks.sidebyside.workplace import Cell, Made, Workplace
 from infopt.measure.statistics import summarize
 
 AGAIN = dataclasses.replace(BASELINE, name="ORT default, again")
+AT_ONCE = 2
+"""So many peers optimize at once, and load: for most of it they have one thread, or wait."""
 LEAST_FREE = 0.2
 """Part of the machine's memory that stays free: no worker is started beyond."""
 
@@ -69,23 +72,41 @@ class Race:
         self.reference: list[list[Any]] = []
 
     def optimize(self, budget: Budget) -> None:
-        """Let every peer optimize the model, one process at a time, while there is time."""
-        for peer in (REFERENCE, *self.peers):
-            made = Made(error=NO_TIME)
-            if budget.left or peer in (REFERENCE, BASELINE):
-                patience = min(self.patience, max(budget.left, LEAST_PATIENCE))
-                made = self.place.optimize(peer, patience)
-            self.outcomes[peer.name] = Outcome(made, failed={"": made.error} if made.error else {})
-            self.say(f"  {peer.name}: {made.error or f'{made.seconds:.1f} s'}")
-            if peer == REFERENCE and made.error:
-                raise PeerFailed(f"no reference: {made.error}")
+        """Let every peer optimize the model, each in a process of its own, while there is time.
 
-    def run(self, budget: Budget, parts: int, seconds: float) -> None:
+        Raises:
+            PeerFailed: The model does not run as it is.
+        """
+        for peer in (REFERENCE, BASELINE):
+            self._optimize(peer, self.patience)
+        if self.outcomes[REFERENCE.name].made.error:
+            raise PeerFailed(f"no reference: {self.outcomes[REFERENCE.name].made.error}")
+
+        def one(peer: Peer) -> None:
+            if budget.left:
+                self._optimize(peer, min(self.patience, max(budget.left, LEAST_PATIENCE)))
+            else:
+                self._made(peer, Made(error=NO_TIME))
+
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(one, [peer for peer in self._in_turn() if peer != BASELINE]))
+
+    def _in_turn(self) -> list[Peer]:
+        """Those that take long at last, so that time leaves out as few as possible."""
+        return sorted(self.peers, key=lambda peer: peer.slow)
+
+    def _optimize(self, peer: Peer, patience: float) -> None:
+        self._made(peer, self.place.optimize(peer, patience))
+
+    def _made(self, peer: Peer, made: Made) -> None:
+        self.outcomes[peer.name] = Outcome(made, failed={"": made.error} if made.error else {})
+        self.say(f"  {peer.name}: {made.error or f'{made.seconds:.1f} s'}")
+
+    def run(self, budget: Budget, seconds: float) -> None:
         """Judge and time, in groups of workers that fit into memory together.
 
         Args:
-            budget: Time that is left.
-            parts: How many models that is for, this one included.
+            budget: Time that is left for this model; no cell but the first is begun after it.
             seconds: For the passes over one cell; the least number of passes is made in any case.
         """
         with self.place.start(REFERENCE) as client:
@@ -93,14 +114,14 @@ class Race:
             self._shapes(client, REFERENCE)
             self._unseen(client, REFERENCE)
         self.reference = judge.outputs(self._folder(REFERENCE, "unseen"))
-        waiting = [p for p in self.peers if p != BASELINE and not self.outcomes[p.name].failed]
+        able = [peer for peer in self._in_turn() if not self.outcomes[peer.name].failed]
+        waiting = [peer for peer in able if peer != BASELINE]
         while True:
             with contextlib.ExitStack() as stack:
                 group = self._start([BASELINE, AGAIN], stack, all_of_them=True)
                 group |= self._start(waiting, stack)
                 waiting = [peer for peer in waiting if peer not in group and self._alive(peer)]
-                share = 0.7 * budget.share(parts) / len(self.place.cells)
-                self._time(group, budget, min(seconds, share))
+                self._time(group, budget, seconds)
             if not budget.left:
                 for peer in waiting:
                     self.outcomes[peer.name].failed[""] = NO_TIME
@@ -111,37 +132,48 @@ class Race:
         return "" not in self.outcomes[peer.name].failed
 
     def _start(
-        self, peers: Iterable[Peer], stack: contextlib.ExitStack, *, all_of_them: bool = False
+        self, peers: Sequence[Peer], stack: contextlib.ExitStack, *, all_of_them: bool = False
     ) -> dict[Peer, Client]:
         """Workers of the first peers for which there is memory; each has run every cell once."""
         group: dict[Peer, Client] = {}
-        for peer in peers:
-            memory = psutil.virtual_memory()
-            if group and not all_of_them and memory.available < LEAST_FREE * memory.total:
-                break
-            client = stack.enter_context(self.place.start(peer))
-            try:
-                client.ask("load", timeout=self.patience)
-                self._shapes(client, peer)
-                if peer != AGAIN:
-                    self._judge(client, peer)
-            except (PeerFailed, judge.WrongOutputs) as error:
-                client.close()
-                if peer in (BASELINE, AGAIN):
-                    raise PeerFailed(f"no baseline: {error}") from error
-                self.outcomes[peer.name].failed[""] = str(error)
-                self.say(f"  {peer.name}: {error}")
-            else:
-                group[peer] = client
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            for at in range(0, len(peers), AT_ONCE):
+                memory = psutil.virtual_memory()
+                if group and not all_of_them and memory.available < LEAST_FREE * memory.total:
+                    break
+                some = peers[at : at + AT_ONCE]
+                clients = [stack.enter_context(self.place.start(peer)) for peer in some]
+                errors = pool.map(self._ready, some, clients)
+                for peer, client, error in zip(some, clients, errors, strict=True):
+                    if not error:
+                        group[peer] = client
+                    elif peer in (BASELINE, AGAIN):
+                        raise PeerFailed(f"no baseline: {error}")
+                    else:
+                        self.outcomes[peer.name].failed[""] = error
+                        self.say(f"  {peer.name}: {error}")
         return group
+
+    def _ready(self, peer: Peer, client: Client) -> str:
+        """Load the model and judge it; what went wrong, if something did."""
+        try:
+            client.ask("load", timeout=self.patience)
+            self._shapes(client, peer)
+            if peer != AGAIN:
+                self._judge(client, peer)
+        except (PeerFailed, judge.WrongOutputs) as error:
+            client.close()
+            return str(error)
+        return ""
 
     def _folder(self, peer: Peer, name: str) -> Path:
         return self.place.of(peer) / name
 
     def _shapes(self, client: Client, peer: Peer) -> None:
         """Run every cell once: what is compiled for a shape is compiled now."""
+        folder = self._folder(peer, "again" if peer == AGAIN else "cells")
         for cell in self.place.cells:
-            into = self._folder(peer, "cells") / f"{cell.name}.npz"
+            into = folder / f"{cell.name}.npz"
             feeds = self.place.feeds(cell)
             client.ask("outputs", timeout=self.patience, feeds=feeds, into=into)
 
@@ -163,8 +195,8 @@ class Race:
             outcome.metric = judge.METRICS[self.place.subject.metric](found, self.reference)
 
     def _time(self, group: dict[Peer, Client], budget: Budget, seconds: float) -> None:
-        for cell in self.place.cells:
-            if not budget.left:
+        for number, cell in enumerate(self.place.cells):
+            if number and not budget.left:
                 self._fail(group, cell, NO_TIME)
                 continue
             timers: dict[str, Timer] = {}
@@ -172,7 +204,8 @@ class Race:
                 with contextlib.suppress(PeerFailed):  # it will say so again when it is timed
                     client.ask("bind", timeout=self.patience, feeds=self.place.feeds(cell))
                 timers[peer.name] = functools.partial(self._call, client, peer)
-            samples, raised = passes(timers, seconds)
+            share = budget.share(len(self.place.cells) - number)
+            samples, raised = passes(timers, min(seconds, share))
             for name, error in raised.items():
                 if name in self.outcomes:
                     self.outcomes[name].failed[cell.name] = str(error)

@@ -49,7 +49,7 @@ def passes(
     Args:
         timers: By name, of workers that have run these inputs before. One that raises is left out
             from there on.
-        seconds: For all passes; :data:`LEAST_PASSES` are made in any case.
+        seconds: For all passes; each worker has :data:`LEAST_PASSES` samples in any case.
         seed: Of the order.
         clock: Returns seconds; a test passes its own.
 
@@ -59,6 +59,8 @@ def passes(
     """
     raised: dict[str, Exception] = {}
     bursts: dict[str, Burst] = {}
+    samples: dict[str, list[float]] = {}
+    order = random.Random(seed)
 
     def attempt(name: str, lead: int, count: int) -> float | None:
         try:
@@ -67,21 +69,24 @@ def passes(
             raised[name] = error
             return None
 
-    for name in timers:
-        found = attempt(name, 0, 1)
-        bursts |= {} if found is None else {name: Burst.for_call(found)}
-    samples: dict[str, list[float]] = {name: [] for name in bursts}
-    order = random.Random(seed)
     start = clock()
-    for number in range(1, MOST_PASSES + 1):
+    for name in order.sample(list(timers), len(timers)):
+        found = attempt(name, 0, 1)
+        if found is not None:
+            bursts[name] = Burst.for_call(found)
+            # A call that needs none before it was a sample.
+            samples[name] = [] if bursts[name].lead else [found]
+    for _ in range(MOST_PASSES):
+        began = clock()
         for name in order.sample(list(samples), len(samples)):
             found = attempt(name, bursts[name].lead, bursts[name].count)
             if found is None:
                 del samples[name]
             else:
                 samples[name].append(found)
-        spent = clock() - start
-        if number >= LEAST_PASSES and spent + spent / number > seconds:
+        least = min(map(len, samples.values()), default=LEAST_PASSES)
+        now = clock()
+        if least >= LEAST_PASSES and now - start + (now - began) > seconds:
             break
     return samples, raised
 

@@ -1,6 +1,6 @@
 """A peer in a process of its own: ``python -m benchmarks.sidebyside.worker RECIPE JOB [serve]``.
 
-Without ``serve`` it optimizes and prints how long that took. With it, it loads what was optimized
+Without ``serve`` it optimizes and prints what that took. With it, it loads what was optimized
 and answers requests, a line of JSON each, until its input ends. Between two of them it is blocked
 on the pipe; and when it was timed it answers only once its threads sleep, which in some runtimes go
 on spinning for a while after a call and would take the cores from whoever is timed next.
@@ -13,10 +13,11 @@ import gc
 import importlib
 import json
 import os
+import resource
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,6 +38,30 @@ def peak_rss() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise OSError("the kernel does not say how much memory a process has held")
+
+
+def processor_seconds() -> float:
+    """What this process and all that it has started have spent on the processor."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    alive = sum(map(_spent, _started(os.getpid())))
+    return time.process_time() + ended.ru_utime + ended.ru_stime + alive
+
+
+def _started(process: int) -> Iterator[int]:
+    """The processes that ``process`` has started and that still run, and theirs."""
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has just ended
+            for child in map(int, file.read_text().split()):
+                yield child
+                yield from _started(child)
+
+
+def _spent(process: int) -> float:
+    """Seconds of a process, and of those of its children that have ended."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def settle(task: Path = Path("/proc/self/task")) -> bool:
@@ -149,9 +174,9 @@ def main(name: str, file: str, serve: bool) -> None:
     try:
         if hasattr(recipe, "prepare"):
             recipe.prepare(job)
-        start = time.perf_counter()
+        start = processor_seconds()
         size = recipe.optimize(job)
-        seconds = time.perf_counter() - start
+        seconds = processor_seconds() - start
     except Exception as error:
         print(json.dumps({"error": describe(error)}), file=out)
         return

@@ -39,6 +39,7 @@ class Made:
     """What optimizing took, and what it made."""
 
     seconds: float = 0.0
+    """Of the processor: several peers optimize at once."""
     peak_rss: int = 0
     size: int = 0
     error: str = ""
@@ -105,13 +106,13 @@ class Workplace:
                 self._command(peer), timeout=patience, cwd=ROOT, env=self._variables(peer)
             )
         except TimeoutError:
-            return Made(patience, error=f"did not end in {patience:.0f} s")
+            return Made(error=f"did not end in {patience:.0f} s")
         (self.of(peer) / "optimize.log").write_text(run.stderr)
         if not run.stdout:
-            return Made(run.seconds, run.peak_rss, error=ended(run.returncode))
+            return Made(peak_rss=run.peak_rss, error=ended(run.returncode))
         said: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
         if "error" in said:
-            return Made(run.seconds, run.peak_rss, error=said["error"])
+            return Made(peak_rss=run.peak_rss, error=said["error"])
         return Made(said["seconds"], run.peak_rss, said["bytes"])
 
     def start(self, peer: Peer) -> Client:

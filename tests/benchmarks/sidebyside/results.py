@@ -2,6 +2,11 @@
 
 from typing import Any
 
+TAKEN: dict[str, Any] = {
+    "date": "2026-11-24",
+    "hardware": {"processor": "A processor", "cores": 2, "system": "Linux", "saturates": True},
+}
+
 
 def peer(error: float = 1e-6, failed: str = "", **speeds: float) -> dict[str, Any]:
     """One peer: its speed by cell."""
@@ -38,6 +43,7 @@ def model(name: str, metric: str = "", **peers: dict[str, Any]) -> dict[str, Any
             {"name": "b", "batch": 8, "size": "64 tokens", "noise": 0.02},
         ],
         "peers": {key.replace("__", ".").replace("_", " "): value for key, value in peers.items()},
+        **TAKEN,
     }
 
 

@@ -8,6 +8,7 @@ from benchmarks.sidebyside import __main__ as command
 from benchmarks.sidebyside import environments
 from benchmarks.sidebyside.__main__ import cells, chosen_peers, chosen_subjects, main
 from benchmarks.sidebyside.peers import BASELINE, PEERS
+from benchmarks.sidebyside.run import NO_TIME
 from benchmarks.sidebyside.workplace import Cell
 from benchmarks.subjects import SUBJECTS, find
 from tests.benchmarks.sidebyside.results import model, peer, results
@@ -75,6 +76,24 @@ def test_a_model_that_cannot_be_had_costs_no_other(
     assert page.count("OSError: [/no] such file") == 2
     assert "Nothing was timed." in page
     assert "OSError: [/no] such file" in found.output
+
+
+def test_rows_of_other_models_stay_on_the_page(tmp_path: Path) -> None:
+    before = results(
+        model("MiniLM-L6", ORT_default=peer(a=1.0)), model("BERT-base", ORT_default=peer(a=2.0))
+    )
+    command.publish(before, tmp_path)
+    again = [
+        model("MiniLM-L6", ORT_default=peer(a=3.0)),
+        {"model": "BERT-base", "failed": NO_TIME},
+        {"model": "ViT-base", "failed": NO_TIME},
+    ]
+    found = command.joined(again, command.known(tmp_path, 2))
+    assert [one["model"] for one in found] == ["BERT-base", "ViT-base", "MiniLM-L6"]
+    assert found[0] == before["models"][1]
+    assert found[2] == again[0]
+    assert command.known(tmp_path, 4) == []
+    assert command.known(tmp_path / "none", 2) == []
 
 
 def test_a_page_has_its_plots(tmp_path: Path) -> None:

@@ -68,6 +68,14 @@ def test_a_model_without_results_says_why(found: dict[str, Any]) -> None:
     assert _table(text, "BERT")[-1] == ["BERT", "not taken: the time was spent"]
 
 
+def test_a_model_says_when_and_where_it_ran(found: dict[str, Any]) -> None:
+    text = page(found).render(_document(found))
+    when = "; 2026-11-24, 2 cores of A processor"
+    assert f"## MiniLM, 91.0 MB, kept: embedding{when} that saturates int8\n" in text
+    found["models"][0]["hardware"] = {**found["models"][0]["hardware"], "saturates": False}
+    assert f"## MiniLM, 91.0 MB, kept: embedding{when}\n" in page(found).render(_document(found))
+
+
 def test_figures_and_sizes_are_shown(found: dict[str, Any]) -> None:
     rows = {row[0]: row for row in _table(page(found).render(_document(found)), "MiniLM")}
     assert rows["ORT default"][-4:] == ["1.2 s", "300 MB", "200 MB", "90.0 MB"]

@@ -18,6 +18,7 @@ from benchmarks.sidebyside.run import AGAIN, NO_TIME, Race
 from benchmarks.sidebyside.schedule import Budget
 from benchmarks.sidebyside.workplace import Cell, Workplace
 from benchmarks.subjects import Subject
+from tests.benchmarks.sidebyside.results import TAKEN
 
 WIDTH = 64
 CELLS = (Cell(1, WIDTH), Cell(8, WIDTH))
@@ -66,9 +67,10 @@ def _race(place: Workplace, *names: str) -> tuple[Race, list[str]]:
 @pytest.mark.slow
 def test_all_figures_of_a_model(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "LEAST_FREE", 2.0)  # no memory ever: every worker is its own group
+    monkeypatch.setattr(run, "AT_ONCE", 1)
     race, said = _race(place, "infopt", "ORT static int8", "OpenVINO")
     race.optimize(Budget(5))
-    race.run(Budget(5), 1, 0.5)
+    race.run(Budget(5), 0.5)
     found = race.as_dict()
     peers = found["peers"]
     assert peers["OpenVINO"]["failed"] == {"": "no environment: ERROR: no such version"}
@@ -86,9 +88,10 @@ def test_all_figures_of_a_model(place: Workplace, monkeypatch: pytest.MonkeyPatc
     assert peers["infopt"]["optimize_peak_rss"] > 10_000_000
     assert peers["ORT default"]["cells"]["1x64"]["samples"] > 3  # it is in both groups
     assert sum("3 workers" in line for line in said) == 4
-    results = {"threads": 1, "peers": list(peers), "models": [found]}
+    results = {"threads": 1, "peers": list(peers), "models": [{**found, **TAKEN}]}
     assert len(findings.rows(results)) == 2
-    assert "Product, 0.0 MB, kept: top-1" in [caption for caption, _, _ in page(results).tables]
+    captions = [caption for caption, _, _ in page(results).tables]
+    assert any(caption.startswith("Product, 0.0 MB, kept: top-1; 2026-") for caption in captions)
 
 
 @pytest.mark.slow
@@ -96,7 +99,7 @@ def test_who_does_not_load_has_its_error_and_the_others_go_on(place: Workplace) 
     race, _ = _race(place, "infopt")
     race.optimize(Budget(5))
     (place.of(_peers("infopt")[0]) / "made" / "engine" / "manifest.json").unlink()
-    race.run(Budget(5), 1, 0.1)
+    race.run(Budget(5), 0.1)
     found = race.as_dict()["peers"]
     assert "manifest.json" in found["infopt"]["failed"][""]
     assert set(found["ORT default"]["cells"]) == {"1x64", "8x64"}
@@ -107,6 +110,25 @@ def test_without_time_nothing_is_optimized_but_what_all_need(place: Workplace) -
     race.optimize(Budget(0))
     assert race.outcomes["infopt"].failed == {"": NO_TIME}
     assert not race.outcomes["ORT default"].failed
+
+
+@pytest.mark.slow
+def test_several_at_once_and_the_first_cell_whatever_time_is_left(place: Workplace) -> None:
+    race, said = _race(place, "infopt", "infopt int8-dynamic", "onnxslim")
+    race.optimize(Budget(5))
+    race.run(Budget(0), 0.1)
+    found = race.as_dict()["peers"]
+    for name in ("ORT default", "infopt", "infopt int8-dynamic", "onnxslim"):
+        assert set(found[name]["cells"]) == {"1x64"}
+        assert found[name]["failed"] == {"8x64": NO_TIME}
+        assert found[name]["cells"]["1x64"]["samples"] >= 3
+    assert any(line.startswith("  1x64: 5 workers") for line in said)
+
+
+def test_who_takes_long_comes_last(place: Workplace) -> None:
+    race, _ = _race(place, "torch.compile", "Olive", "OpenVINO NNCF int8", "infopt")
+    names = [peer.name for peer in race._in_turn()]
+    assert names == ["infopt", "ORT default", "Olive", "OpenVINO NNCF int8", "torch.compile"]
 
 
 def test_without_a_reference_there_is_no_race(place: Workplace) -> None:

@@ -91,6 +91,21 @@ def test_a_worker_that_waits_takes_no_time(client: Client, tmp_path: Path) -> No
     assert process.status() == psutil.STATUS_SLEEPING
 
 
+def test_the_time_of_children_counts_while_they_run_and_after() -> None:
+    before = worker.processor_seconds()
+    spin = "import time\nwhile time.process_time() < 0.4: pass\nprint(1, flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        running = worker.processor_seconds() - before
+        child.communicate(b"\n")
+    ended = worker.processor_seconds() - before
+    assert 0.35 < running < 2.0
+    assert running - 0.02 <= ended < 2.0
+
+
 def test_what_goes_wrong_is_an_answer_and_the_worker_goes_on(
     client: Client, tmp_path: Path
 ) -> None:
