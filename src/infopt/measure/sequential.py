@@ -12,7 +12,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from infopt.measure.statistics import Ratio, Verdict, median_of_ratios, noise_floor
+import numpy as np
+
+from infopt.measure.statistics import Ratio, Verdict, median_of_ratios
 from infopt.measure.timing import AGAIN
 
 LOOKS = (10, 15, 22, 33, 50, 75, 112, 168)
@@ -48,8 +50,8 @@ class Change:
 def change(then: Ratio, now: Ratio) -> Change:
     """How much slower the speed ``now`` is than the speed ``then``.
 
-    Both intervals count in full, and so does the noise of each: where its own baseline differs by
-    so much from itself, no smaller difference is one.
+    Both intervals count in full, and so does the noise of each: where a baseline differs from
+    itself by more than chance explains, no smaller difference is one.
     """
     noise = (1 + then.noise) * (1 + now.noise)
     low = then.low / (now.high * noise) - 1
@@ -85,9 +87,18 @@ class Watch:
         return count in self._looks and self._decided(self.speed(samples))
 
     def speed(self, samples: Mapping[str, Sequence[float]]) -> Ratio:
-        """The speed of the subject as a multiple of the baseline's, as far as it is known."""
+        """The speed of the subject as a multiple of the baseline's, as far as it is known.
+
+        A round in which the baseline was taken twice counts the (geometric) mean of both. Its noise
+        is how far one lies outside of the interval of the one over the other: what lies inside is
+        chance, which the interval of the speed has already.
+        """
         baseline, subject = (series for name, series in samples.items() if name != AGAIN)
-        noise = noise_floor(baseline, samples[AGAIN]) if AGAIN in samples else 0.0
+        noise = 0.0
+        if AGAIN in samples:
+            same = median_of_ratios(baseline, samples[AGAIN], confidence=self._confidence)
+            noise = max(0.0, same.low - 1, 1 / same.high - 1)
+            baseline = np.sqrt(np.multiply(baseline, samples[AGAIN])).tolist()
         return median_of_ratios(baseline, subject, noise=noise, confidence=self._confidence)
 
 

@@ -102,3 +102,30 @@ def test_what_is_remembered_is_known_closely() -> None:
     now, _ = run(until_known(0.02), 0.0, 0.02, seed=3)
     assert now.high / now.value <= 1.02
     assert now.value / now.low <= 1.02
+
+
+def _rounds(bias: float, count: int = 60) -> dict[str, list[float]]:
+    """A subject as fast as the baseline, whose second session is slower by ``bias``."""
+    rng = random.Random(5)
+    each = {"reference": 1.0, "subject": 1.0, AGAIN: 1.0 + bias}
+    return {
+        name: [middle * rng.lognormvariate(0, 0.05) for _ in range(count)]
+        for name, middle in each.items()
+    }
+
+
+def test_what_chance_explains_is_no_noise_and_a_bias_is() -> None:
+    watch = Watch(lambda now: True)
+    assert watch.speed(_rounds(0.0)).noise == 0.0
+    assert 0.1 < watch.speed(_rounds(0.2)).noise < 0.2
+    assert watch.speed(_rounds(-0.2)).noise == pytest.approx(0.22, abs=0.06)
+
+
+def test_a_baseline_that_was_taken_twice_counts_twice() -> None:
+    taken = _rounds(0.0)
+    both = Watch(lambda now: True).speed(taken)
+    once = Watch(lambda now: True).speed({n: taken[n] for n in ("reference", "subject")})
+    assert both.high / both.low < once.high / once.low
+    assert both.value == pytest.approx(1.0, abs=0.02)
+    shifted = Watch(lambda now: True).speed(_rounds(0.1))
+    assert shifted.value == pytest.approx(math.sqrt(1.1), abs=0.02)
