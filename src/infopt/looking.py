@@ -38,7 +38,8 @@ from infopt.witness import Witness, call_witness
 from infopt.words import count
 
 PARTS = 3
-"""In how many parts a sample is taken, the quickest of which counts."""
+"""In how many parts a sample is taken, the quickest of which counts; where threads have to come to
+rest between them, there is one."""
 _MEASURING = 0.85
 """Part of the time in which all has to be measured: a process also starts, and the last round ends
 late."""
@@ -184,7 +185,7 @@ class _Looker:
         # With one thread on the processor there are none that go on spinning after a call, nor any
         # that are waited for: what a call takes is what it computes, whoever else is there.
         alone = setting.options.threads == 1 and setting.backend.target.name == DEFAULT_TARGET
-        rest, timer = (0.0, time.process_time) if alone else (None, None)
+        rest, timer, parts = (0.0, time.process_time, PARTS) if alone else (None, None, 1)
         samples: dict[str, Sequence[float]] = {}
 
         def enough(taken: Samples) -> bool:
@@ -196,7 +197,7 @@ class _Looker:
             seconds=seconds,
             enough=enough,
             renew=subjects,
-            parts=PARTS,
+            parts=parts,
             rest=rest,
             timer=timer,
         )

@@ -126,7 +126,7 @@ def interleave(
     Each is warmed up until its calls no longer get faster. Then come rounds. A sample is
     preceded by a rest of :data:`REST` seconds, where there are several subjects, and by one call
     that does not count, so that a subject is measured with its own data in the caches; one that
-    takes :data:`SETTLED` seconds needs no such call.
+    takes :data:`SETTLED` seconds needs no such call, and one in ``parts`` has none.
 
     Args:
         subjects: Callables by name; the first is the baseline. Each is called with the same
@@ -138,8 +138,10 @@ def interleave(
         noise: Measure the baseline a second time, as a subject of its own, for the noise floor.
         renew: Makes the same subjects anew, every :data:`RENEWED` rounds: one session of a model
             differs from the next by a percent or so, by where its memory happens to lie.
-        parts: In how many parts a sample is taken, the quickest of which counts. Other work on
-            the machine only ever adds to a time, and does not add to all parts alike.
+        parts: How often all subjects are called, in turn and without calls that do not count, for
+            one sample of each: the quickest of so many. Other work on the machine only ever adds to
+            a time, it does not add to all parts alike, and it adds to subjects alike that are
+            called within a moment.
         rest: Seconds to rest instead of :data:`REST`.
         seed: Seed of the order within rounds and of the intervals.
         timer: What samples are taken with, instead of ``clock``.
@@ -163,7 +165,7 @@ def interleave(
         warm[name] = _warm_up(first.pop(name), share, clock)
     warm |= {AGAIN: warm[baseline]} if noise else {}
     repeats = {name: math.ceil(MIN_SAMPLE / parts / max(each, 1e-9)) for name, each in warm.items()}
-    lead = {name: int(each < SETTLED) for name, each in warm.items()}
+    lead = {name: int(parts == 1 and each < SETTLED) for name, each in warm.items()}
     samples: dict[str, list[float]] = {name: [] for name in timed}
     order = random.Random(seed)
     start = clock()
@@ -171,9 +173,14 @@ def interleave(
         for count in range(1, MAX_ROUNDS + 1):
             if renew is not None and count > 1 and count % RENEWED == 1:
                 timed = _renewed(renew, timed, clock)
-            for name in order.sample(list(timed), len(timed)):
-                sleep(pause)
-                samples[name].append(_sample(timed[name], repeats[name], timer, lead[name], parts))
+            quickest = dict.fromkeys(timed, math.inf)
+            for _ in range(parts):
+                for name in order.sample(list(timed), len(timed)):
+                    sleep(pause)
+                    taken = _sample(timed[name], repeats[name], timer, lead[name])
+                    quickest[name] = min(quickest[name], taken)
+            for name, taken in quickest.items():
+                samples[name].append(taken)
             if count >= MIN_ROUNDS and clock() - start >= seconds:
                 break
             if enough is not None and enough(samples):
@@ -211,17 +218,14 @@ def _warm_up(call: Subject, budget: float, clock: Clock) -> float:
         before = median
 
 
-def _sample(call: Subject, repeats: int, clock: Clock, lead: int = 1, parts: int = 1) -> float:
-    """Seconds for one call, as the mean of ``repeats``; of several such parts the least."""
+def _sample(call: Subject, repeats: int, clock: Clock, lead: int = 1) -> float:
+    """Seconds for one call, as the mean of ``repeats``."""
     for _ in range(lead):
         call()
-    quickest = math.inf
-    for _ in range(parts):
-        start = clock()
-        for _ in range(repeats):
-            call()
-        quickest = min(quickest, (clock() - start) / repeats)
-    return quickest
+    start = clock()
+    for _ in range(repeats):
+        call()
+    return (clock() - start) / repeats
 
 
 def until_precise(precision: float, *, seed: int = 0) -> Enough:

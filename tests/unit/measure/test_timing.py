@@ -207,6 +207,34 @@ def test_the_quickest_part_of_a_sample_counts() -> None:
     assert found.repeats["a"] == 3
 
 
+def test_the_parts_of_a_sample_are_passes_over_all_subjects() -> None:
+    clock = Clock()
+    calls: list[str] = []
+
+    def subject(name: str) -> Callable[[], None]:
+        inner = clock.subject(name, 0.03)
+
+        def call() -> None:
+            calls.append(name)
+            inner()
+
+        return call
+
+    names = ("a", "b", "c")
+    found = interleave(
+        {name: subject(name) for name in names},
+        seconds=2.0,
+        parts=3,
+        rest=0.0,
+        clock=clock,
+        sleep=clock.sleep,
+    )
+    timed = calls[-3 * 3 * found.rounds :]
+    passes = [timed[at : at + 3] for at in range(0, len(timed), 3)]
+    assert all(sorted(each) == list(names) for each in passes)
+    assert len({tuple(each) for each in passes}) > 1
+
+
 def test_subjects_are_renewed_and_the_old_ones_let_go() -> None:
     clock = Clock()
     made: list[weakref.ref[Callable[[], None]]] = []
