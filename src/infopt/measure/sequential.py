@@ -10,6 +10,7 @@ over looks (Pocock, 1977; Lan and DeMets, 1983), and needs no distribution.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -50,13 +51,20 @@ class Change:
 def change(then: Ratio, now: Ratio) -> Change:
     """How much slower the speed ``now`` is than the speed ``then``.
 
-    Both intervals count in full, and so does the noise of each: where a baseline differs from
-    itself by more than chance explains, no smaller difference is one.
+    Both are found independently of each other, so that their errors do not add up but their squares
+    do: the interval follows from the ends of theirs (Zou and Donner, Statistics in Medicine 27,
+    2008), in logarithms. The noise of each counts in full: where a baseline differs from itself by
+    more than chance explains, no smaller difference is one.
     """
-    noise = (1 + then.noise) * (1 + now.noise)
-    low = then.low / (now.high * noise) - 1
-    high = then.high * noise / now.low - 1 if now.low else float("inf")
-    return Change(then.value / now.value - 1, low, high)
+    value, noise = then.value / now.value, (1 + then.noise) * (1 + now.noise)
+    low = _hypot(then.value / then.low if then.low else math.inf, now.high / now.value)
+    high = _hypot(then.high / then.value, now.value / now.low if now.low else math.inf)
+    return Change(value - 1, value / (low * noise) - 1, value * high * noise - 1)
+
+
+def _hypot(one: float, other: float) -> float:
+    """The factor whose logarithm is the root of the sum of the squares of two factors'."""
+    return math.exp(math.hypot(math.log(one), math.log(other)))
 
 
 class Watch:

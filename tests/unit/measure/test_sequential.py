@@ -6,7 +6,7 @@ import random
 import pytest
 
 from infopt.measure.sequential import LOOKS, Watch, change, until_decided, until_known
-from infopt.measure.statistics import Ratio, Verdict
+from infopt.measure.statistics import Ratio, Verdict, median_of_ratios
 from infopt.measure.timing import AGAIN, MAX_ROUNDS
 
 THEN = Ratio(1.2, 1.2, 1.2, 0.99)
@@ -41,9 +41,36 @@ def test_a_change_is_more_time() -> None:
 
 
 def test_both_intervals_count() -> None:
-    found = change(Ratio(1.0, 0.99, 1.02, 0.99), Ratio(1.0, 0.98, 1.01, 0.99))
-    assert found.low == pytest.approx(0.99 / 1.01 - 1)
-    assert found.high == pytest.approx(1.02 / 0.98 - 1)
+    exactly, roughly = Ratio(1.0, 1.0, 1.0, 0.99), Ratio(1.0, 0.98, 1.01, 0.99)
+    found = change(exactly, roughly)
+    assert found.low == pytest.approx(1 / 1.01 - 1)
+    assert found.high == pytest.approx(1 / 0.98 - 1)
+    found = change(roughly, exactly)
+    assert found.low == pytest.approx(0.98 - 1)
+    assert found.high == pytest.approx(1.01 - 1)
+    found = change(Ratio(1.0, 1 / 1.03, 1.03, 0.99), Ratio(2.0, 2 / 1.04, 2 * 1.04, 0.99))
+    factor = math.exp(math.hypot(math.log(1.03), math.log(1.04)))
+    assert (found.low, found.high) == pytest.approx((0.5 / factor - 1, 0.5 * factor - 1))
+
+
+def test_without_an_end_nothing_is_known() -> None:
+    nothing = Ratio(1.0, 0.0, math.inf, 0.99)
+    for found in (change(nothing, THEN), change(THEN, nothing)):
+        assert (found.low, found.high) == (-1.0, math.inf)
+
+
+@pytest.mark.slow
+def test_the_interval_of_a_change_holds_as_often_as_those_it_is_made_of() -> None:
+    missed = 0
+    for seed in range(2000):
+        rng = random.Random(seed)
+        sides = []
+        for count in (60, 30):
+            taken = [[rng.lognormvariate(0, 0.05) for _ in range(count)] for _ in range(2)]
+            sides.append(median_of_ratios(*taken, confidence=0.98))
+        found = change(*sides)
+        missed += not found.low <= 0.0 <= found.high
+    assert missed <= 0.02 * 2000
 
 
 def run(watch: Watch, slowdown: float, scatter: float, seed: int) -> tuple[Ratio, int]:
