@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import builds, gpu_page, kernels, observers, peers, precision, weights
+from benchmarks import builds, gates, gpu_page, kernels, observers, peers, precision, weights
 from benchmarks.report import Page
 from benchmarks.sidebyside import page as sidebyside
 
@@ -18,6 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 
 PAGES = {
     "builds": builds.page,
+    "gates": gates.page,
     "gpu": gpu_page.page,
     "kernels": kernels.page,
     "observers": observers.page,
