@@ -50,7 +50,7 @@ SUBJECT = Subject("Product", _product, _feeds, (WIDTH,), "columns", metric="top-
 @pytest.fixture
 def place(tmp_path: Path) -> Workplace:
     gone = Environment("openvino", Path("nowhere"), 0.0, "ERROR: no such version")
-    known = {"": OWN, "onnxruntime": OWN, "openvino": gone, "onnxslim": OWN}
+    known = {"": OWN, "onnxruntime": OWN, "openvino": gone}
     return Workplace(SUBJECT, CELLS, tmp_path / "work", tmp_path, known, 1)
 
 
@@ -114,11 +114,11 @@ def test_without_time_nothing_is_optimized_but_what_all_need(place: Workplace) -
 
 @pytest.mark.slow
 def test_several_at_once_and_the_first_cell_whatever_time_is_left(place: Workplace) -> None:
-    race, said = _race(place, "infopt", "infopt int8-dynamic", "onnxslim")
+    race, said = _race(place, "infopt", "infopt int8-dynamic", "ORT static int8")
     race.optimize(Budget(5))
     race.run(Budget(0), 0.1)
     found = race.as_dict()["peers"]
-    for name in ("ORT default", "infopt", "infopt int8-dynamic", "onnxslim"):
+    for name in ("ORT default", "infopt", "infopt int8-dynamic", "ORT static int8"):
         assert set(found[name]["cells"]) == {"1x64"}
         assert found[name]["failed"] == {"8x64": NO_TIME}
         assert found[name]["cells"]["1x64"]["samples"] >= 3
