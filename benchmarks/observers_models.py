@@ -69,14 +69,10 @@ def theirs(
     file: Path, samples: Sequence[Feeds], operators: Collection[str], method: RangeMethod
 ) -> Ranges:
     """The ranges that ONNX Runtime's calibrater finds, of values that it chooses."""
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
+    from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        rest = iter(samples)
-
-        def get_next(self) -> Feeds | None:
-            return next(self.rest, None)
+    from benchmarks.sidebyside.recipes.ort_static import Samples
 
     methods = {"percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
     with tempfile.TemporaryDirectory() as room, quiet():
@@ -86,7 +82,7 @@ def theirs(
             augmented_model_path=str(Path(room) / "augmented.onnx"),
             calibrate_method=methods[method],
         )
-        calibrater.collect_data(Reader())
+        calibrater.collect_data(Samples(samples))
         found = calibrater.compute_data()
     return {
         name: (float(seen.range_value[0]), float(seen.range_value[1]))

@@ -134,10 +134,11 @@ def _model(model: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
 
 
 def _when(model: Mapping[str, Any]) -> str:
-    """When a model was taken, and on what."""
+    """When a model was taken, and on what; and what was different then from what the page says."""
     machine = model["hardware"]
     kind = " that saturates int8" if machine["saturates"] else ""
-    return f"; {model['date']}, {machine['cores']} cores of {machine['processor']}{kind}"
+    remark = f"; {model['remark']}" if "remark" in model else ""
+    return f"; {model['date']}, {machine['cores']} cores of {machine['processor']}{kind}{remark}"
 
 
 def _peer(name: str, peer: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:

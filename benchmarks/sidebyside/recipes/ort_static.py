@@ -9,7 +9,7 @@ https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
@@ -24,8 +24,8 @@ __all__ = ["load", "optimize"]
 class Samples(CalibrationDataReader):  # type: ignore[misc]
     """The inputs to calibrate on, one after the other."""
 
-    def __init__(self, job: Job) -> None:
-        self.rest = job.samples()
+    def __init__(self, samples: Iterable[Feeds]) -> None:
+        self.rest = iter(samples)
 
     def get_next(self) -> Feeds | None:
         return next(self.rest, None)
@@ -43,7 +43,7 @@ def quantize(job: Job, operators: Sequence[str]) -> None:
         quantize_static(
             str(prepared),
             str(job.directory / "model.onnx"),
-            Samples(job),
+            Samples(job.samples()),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

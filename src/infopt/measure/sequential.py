@@ -53,8 +53,9 @@ def change(then: Ratio, now: Ratio) -> Change:
 
     Both are found independently of each other, so that their errors do not add up but their squares
     do: the interval follows from the ends of theirs (Zou and Donner, Statistics in Medicine 27,
-    2008), in logarithms. The noise of each counts in full: where a baseline differs from itself by
-    more than chance explains, no smaller difference is one.
+    2008), in logarithms; exact for normal errors, an approximation for others. The noise of each
+    counts in full: where a baseline differs from itself by more than chance explains, no smaller
+    difference is one.
     """
     value, noise = then.value / now.value, (1 + then.noise) * (1 + now.noise)
     low = _hypot(then.value / then.low if then.low else math.inf, now.high / now.value)

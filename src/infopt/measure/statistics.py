@@ -39,7 +39,8 @@ class Ratio:
     high: float
     confidence: float
     noise: float = 0.0
-    """How far from one the same ratio came out when the baseline was measured against itself."""
+    """How far from one the same ratio came out when the baseline was measured against itself; of
+    what is watched (``sequential``), as far as that is more than chance."""
 
     def verdict(self, same_within: float = SAME_WITHIN) -> Verdict:
         """What the interval, widened by the noise, allows to be said.
