@@ -74,8 +74,10 @@ def passes(
         found = attempt(name, 0, 1)
         if found is not None:
             bursts[name] = Burst.for_call(found)
-            # A call that needs none before it was a sample.
-            samples[name] = [] if bursts[name].lead else [found]
+            if bursts[name].lead:  # else the call was a sample; now it was the lead of one
+                found = attempt(name, 0, bursts[name].count)
+        if found is not None:
+            samples[name] = [found]
     for _ in range(MOST_PASSES):
         began = clock()
         for name in order.sample(list(samples), len(samples)):
