@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -280,6 +281,8 @@ def main(
 
     The page is written after every part that has all of its checks.
     """
+    # Who ends the benchmark means its neighbour as well.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     room = Room(place)
     room.build(cache)
     for name in parts or PARTS:

@@ -42,7 +42,8 @@ class Peer:
         return self._documentation().rpartition("\n")[2]
 
 
-_ORT, _OPENVINO, _TORCH = "ONNX Runtime", "OpenVINO", "PyTorch"
+PYTORCH = "PyTorch"
+_ORT, _OPENVINO = "ONNX Runtime", "OpenVINO"
 
 BASELINE = Peer("ORT default", "ort", "onnxruntime", _ORT)
 REFERENCE = Peer("reference", "reference", "onnxruntime", _ORT)
@@ -62,10 +63,10 @@ PEERS: tuple[Peer, ...] = (
     Peer("OpenVINO", "openvino_fp32", "openvino", _OPENVINO),
     Peer("OpenVINO bf16", "openvino_bf16", "openvino", _OPENVINO),
     Peer("OpenVINO NNCF int8", "openvino_int8", "openvino", _OPENVINO, slow=True),
-    Peer("torch eager", "torch_eager", "torch", _TORCH),
-    Peer("torch.compile", "torch_compile", "torch", _TORCH, slow=True),
-    Peer("torch.compile bf16", "torch_compile_bf16", "torch", _TORCH, slow=True),
-    Peer("torch.compile int8", "torch_compile_int8", "torch", _TORCH, slow=True),
+    Peer("torch eager", "torch_eager", "torch", PYTORCH),
+    Peer("torch.compile", "torch_compile", "torch", PYTORCH, slow=True),
+    Peer("torch.compile bf16", "torch_compile_bf16", "torch", PYTORCH, slow=True),
+    Peer("torch.compile int8", "torch_compile_int8", "torch", PYTORCH, slow=True),
     Peer("infopt", "infopt_fp32", "", _ORT),
     Peer("infopt int8", "infopt_int8", "", _ORT),
     Peer("infopt int8, reduced", "infopt_reduced", "", _ORT),

@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.sidebyside import judge
 from benchmarks.sidebyside.client import Client, PeerFailed
-from benchmarks.sidebyside.peers import BASELINE, REFERENCE, Peer
+from benchmarks.sidebyside.peers import BASELINE, PYTORCH, REFERENCE, Peer
 from benchmarks.sidebyside.schedule import Budget, Series, Timer, passes
 from benchmarks.sidebyside.workplace import Cell, Made, Workplace
 from infopt.measure.statistics import summarize
@@ -93,7 +93,10 @@ class Race:
 
     def _in_turn(self) -> list[Peer]:
         """Those that take long at last, so that time leaves out as few as possible."""
-        return sorted(self.peers, key=lambda peer: peer.slow)
+        refused = self.place.subject.module is None  # at once, by who takes nothing but modules
+        return sorted(
+            self.peers, key=lambda peer: peer.slow and not (refused and peer.runtime == PYTORCH)
+        )
 
     def _optimize(self, peer: Peer, patience: float) -> None:
         self._made(peer, self.place.optimize(peer, patience))
