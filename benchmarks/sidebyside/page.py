@@ -134,11 +134,10 @@ def _model(model: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
 
 
 def _when(model: Mapping[str, Any]) -> str:
-    """When a model was taken, and on what; and what was different then from what the page says."""
+    """When a model was taken, and on what."""
     machine = model["hardware"]
     kind = " that saturates int8" if machine["saturates"] else ""
-    remark = f"; {model['remark']}" if "remark" in model else ""
-    return f"; {model['date']}, {machine['cores']} cores of {machine['processor']}{kind}{remark}"
+    return f"; {model['date']}, {machine['cores']} cores of {machine['processor']}{kind}"
 
 
 def _peer(name: str, peer: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:

@@ -74,8 +74,6 @@ def test_a_model_says_when_and_where_it_ran(found: dict[str, Any]) -> None:
     assert f"## MiniLM, 91.0 MB, kept: embedding{when} that saturates int8\n" in text
     found["models"][0]["hardware"] = {**found["models"][0]["hardware"], "saturates": False}
     assert f"## MiniLM, 91.0 MB, kept: embedding{when}\n" in page(found).render(_document(found))
-    found["models"][0]["remark"] = "by the clock"
-    assert f"embedding{when}; by the clock\n" in page(found).render(_document(found))
 
 
 def test_figures_and_sizes_are_shown(found: dict[str, Any]) -> None:
