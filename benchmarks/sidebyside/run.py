@@ -53,7 +53,10 @@ class Outcome:
             "error": self.error,
             "metric": self.metric,
             "run_peak_rss": self.peak_rss,
-            "failed": self.failed,
+            # Files are named as seen from the repository, wherever that lies.
+            "failed": {
+                name: why.replace(f"{Path.cwd()}/", "") for name, why in self.failed.items()
+            },
             "cells": cells,
         }
 
