@@ -35,7 +35,7 @@ LLaMA and ResNet have random weights, the others trained ones.
 
 Each model is a run of its own; its heading says when it was taken, and on which processor. One
 *that saturates int8* cuts sums of products of uint8 and int8 off (x86 without VNNI): infopt's int8
-then runs on other kernels, or with weights of 7 bits (*reduced*), while its peers' is less exact.
+then runs on other kernels, or with coarser weights (*unsaturated*), while its peers' is less exact.
 
 infopt is set beside a peer with its fastest form that errs no more than the peer; errors up to
 {EXACT:g} count as equal. From {TIE} on it is not behind."""

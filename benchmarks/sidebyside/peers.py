@@ -69,6 +69,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("torch.compile int8", "torch_compile_int8", "torch", PYTORCH, slow=True),
     Peer("infopt", "infopt_fp32", "", _ORT),
     Peer("infopt int8", "infopt_int8", "", _ORT),
-    Peer("infopt int8, reduced", "infopt_reduced", "", _ORT),
+    Peer("infopt int8, unsaturated", "infopt_unsaturated", "", _ORT),
     Peer("infopt int8-dynamic", "infopt_dynamic", "", _ORT),
+    Peer("infopt int8-dynamic, unsaturated", "infopt_dynamic_unsaturated", "", _ORT),
 )

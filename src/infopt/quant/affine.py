@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 
 from infopt.errors import QuantizationError
+from infopt.quant import pairs
 from infopt.quant.granularity import Granularity
 from infopt.quant.spec import QuantSpec
 
@@ -85,8 +86,15 @@ def parameters(
     return Parameters(np.asarray(narrowed, np.float32), np.asarray(zero).astype(spec.numpy_dtype))
 
 
-def weight_range(array: np.ndarray, granularity: Granularity) -> tuple[np.ndarray, np.ndarray]:
+def weight_range(
+    array: np.ndarray, granularity: Granularity, *, unsaturated: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest element of each group that shares a scale; 0 counts as an element.
+
+    Args:
+        array: The weights.
+        granularity: Which of them share a scale.
+        unsaturated: Whether sums of neighbours count as elements (:mod:`infopt.quant.pairs`).
 
     Raises:
         QuantizationError: The array holds NaN or infinite values.
@@ -95,6 +103,10 @@ def weight_range(array: np.ndarray, granularity: Granularity) -> tuple[np.ndarra
         low, high = granularity.reduce(array, np.minimum), granularity.reduce(array, np.maximum)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise QuantizationError("the tensor holds NaN or infinite values; it has no range")
+    if unsaturated:
+        sums = pairs.sums(array.astype(np.float32, copy=False))
+        low = np.minimum(low, granularity.reduce(sums, np.minimum))
+        high = np.maximum(high, granularity.reduce(sums, np.maximum))
     return low, high
 
 

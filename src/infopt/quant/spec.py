@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.errors import QuantizationError
-from infopt.quant.granularity import Granularity, PerTensor
+from infopt.quant.granularity import Granularity, PerBlock, PerTensor
 
 INTEGER_LIMITS = {
     ir.DataType.INT8: (-128, 127),
@@ -19,9 +19,6 @@ INTEGER_LIMITS = {
 }
 LARGEST_FLOATS = {ir.DataType.FLOAT8E4M3FN: 448, ir.DataType.FLOAT4E2M1: 6}
 FLOAT_TYPES = tuple(LARGEST_FLOATS)
-UNSATURATED = 64
-"""The largest magnitude of weights whose products with uint8 no instruction of x86 saturates: those
-without VNNI add two of them up in 16 bits, and 255 · 64 · 2 fits."""
 SIGNED = (ir.DataType.INT8, ir.DataType.INT4, *FLOAT_TYPES)
 
 
@@ -40,8 +37,9 @@ class QuantSpec:
     """Whether the zero point stands in the middle: 0 for signed types, 128 or 8 for unsigned."""
     narrow: bool = False
     """Leave out the lowest integer, so that the range is as wide below zero as above it."""
-    most: int = 0
-    """The largest magnitude of an element; 0 for what the type holds."""
+    unsaturated: bool = False
+    """Whether weights are such that no instruction of x86 saturates their products with uint8:
+    see :mod:`infopt.quant.pairs`, also for the order in which a tensor has to lie."""
 
     def __post_init__(self) -> None:
         if self.dtype not in INTEGER_LIMITS and self.dtype not in FLOAT_TYPES:
@@ -54,15 +52,11 @@ class QuantSpec:
             )
         if self.narrow and (self.is_float or not self.symmetric):
             raise QuantizationError("only a symmetric integer range can be narrow")
-        if self.most and not (self.narrow and self.dtype in SIGNED):
+        whole = not isinstance(self.granularity, PerBlock)
+        if self.unsaturated and not (self.narrow and self.dtype == ir.DataType.INT8 and whole):
             raise QuantizationError(
-                "only a narrow range of a signed integer can be smaller still; leave most away, or "
-                "make the spec narrow, of int8 or int4"
-            )
-        if self.most and not 0 < self.most <= INTEGER_LIMITS[self.dtype][1]:
-            raise QuantizationError(
-                f"an element of {self.dtype.name.lower()} is never {self.most}; choose at most "
-                f"{INTEGER_LIMITS[self.dtype][1]}"
+                "only a narrow range of int8, with one scale or one for each channel, can be "
+                "unsaturated; leave that away"
             )
 
     @property
@@ -73,7 +67,7 @@ class QuantSpec:
     @property
     def low(self) -> int:
         """The lowest element: -128 for int8, -127 if narrow, -448 for float8e4m3fn."""
-        if self.is_float or self.most:
+        if self.is_float:
             return -self.high
         return INTEGER_LIMITS[self.dtype][0] + self.narrow
 
@@ -82,7 +76,7 @@ class QuantSpec:
         """The highest element: 127 for int8, 448 for float8e4m3fn, 6 for float4e2m1."""
         if self.is_float:
             return LARGEST_FLOATS[self.dtype]
-        return self.most or INTEGER_LIMITS[self.dtype][1]
+        return INTEGER_LIMITS[self.dtype][1]
 
     @property
     def middle(self) -> int:

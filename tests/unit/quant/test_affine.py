@@ -25,7 +25,6 @@ INTEGERS = [DataType.INT8, DataType.UINT8, DataType.INT4, DataType.UINT4]
 SPECS = [
     *(QuantSpec(dtype, symmetric=symmetric) for dtype in INTEGERS for symmetric in (True, False)),
     *(QuantSpec(dtype, narrow=True) for dtype in INTEGERS),
-    QuantSpec(DataType.INT8, narrow=True, most=64),
     QuantSpec(DataType.FLOAT8E4M3FN),
     QuantSpec(DataType.FLOAT4E2M1),
 ]
@@ -35,8 +34,7 @@ LARGE = float(np.finfo(np.float32).max)
 
 def name(spec: QuantSpec) -> str:
     words = [spec.dtype.name.lower(), "symmetric" if spec.symmetric else "asymmetric"]
-    words += ["narrow"] if spec.narrow else []
-    return "-".join([*words, f"most-{spec.most}"] if spec.most else words)
+    return "-".join([*words, "narrow"] if spec.narrow else words)
 
 
 def with_groups(spec: QuantSpec, groups: Granularity) -> QuantSpec:

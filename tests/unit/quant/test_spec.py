@@ -3,7 +3,7 @@ import pytest
 from onnx_ir import DataType
 
 from infopt.errors import QuantizationError
-from infopt.quant.granularity import PerTensor
+from infopt.quant.granularity import Granularity, PerAxis, PerBlock, PerTensor
 from infopt.quant.spec import QuantSpec
 
 
@@ -36,16 +36,21 @@ def test_a_narrow_range_is_as_wide_on_both_sides() -> None:
         assert spec.grid()[0] == spec.low
 
 
-def test_a_range_may_be_smaller_than_its_type() -> None:
-    spec = QuantSpec(DataType.INT8, narrow=True, most=64)
-    assert (spec.low, spec.high, spec.middle, spec.bits) == (-64, 64, 0, 8)
-    assert spec.grid().tolist() == list(range(-64, 65))
-    with pytest.raises(QuantizationError, match="only a narrow range of a signed integer"):
-        QuantSpec(DataType.INT8, most=64)
-    with pytest.raises(QuantizationError, match="only a narrow range of a signed integer"):
-        QuantSpec(DataType.UINT8, narrow=True, most=64)
-    with pytest.raises(QuantizationError, match="is never 200; choose at most 127"):
-        QuantSpec(DataType.INT8, narrow=True, most=200)
+@pytest.mark.parametrize(
+    ("dtype", "groups", "narrow"),
+    [
+        (DataType.INT8, PerTensor(), False),
+        (DataType.UINT8, PerTensor(), True),
+        (DataType.INT4, PerAxis(0), True),
+        (DataType.INT8, PerBlock(1, 32), True),
+    ],
+)
+def test_only_what_x86_multiplies_can_be_unsaturated(
+    dtype: DataType, groups: Granularity, *, narrow: bool
+) -> None:
+    assert QuantSpec(DataType.INT8, PerAxis(0), narrow=True, unsaturated=True).high == 127
+    with pytest.raises(QuantizationError, match="only a narrow range of int8, with one scale or"):
+        QuantSpec(dtype, groups, narrow=narrow, unsaturated=True)
 
 
 def test_specs_are_values() -> None:

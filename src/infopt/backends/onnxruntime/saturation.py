@@ -1,11 +1,12 @@
 """Processors on which a product of uint8 and int8 saturates, and models that compute right there.
 
-x86 without VNNI multiplies uint8 by int8 with an instruction (VPMADDUBSW) that adds two products
-up in 16 bits: 255 · 127 · 2 does not fit, and the sum is cut, in silence. Where weights are
-uint8, too, ONNX Runtime takes other kernels, that add up in 32 bits. So on such a processor a
-model is loaded with its weights moved to uint8: the same numbers, with a zero point that is 128
-higher. ONNX Runtime 1.31 can do so itself (``session.x64quantprecision``), but then does not load
-models in which two nodes share weights or zero points, and makes others that do not run.
+x86 without VNNI multiplies uint8 by int8 with an instruction that adds two products up in 16
+bits: 255 · 127 · 2 does not fit, and the sum is cut, in silence (:mod:`infopt.quant.pairs`). Where
+weights are uint8, too, ONNX Runtime takes other kernels, that add up in 32 bits. So on such a
+processor a model is loaded with weights that could saturate moved to uint8: the same numbers, with
+a zero point that is 128 higher. ONNX Runtime 1.31 can do so itself
+(``session.x64quantprecision``), but then does not load models in which two nodes share weights or
+zero points, and makes others that do not run.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import onnx_ir as ir
 from infopt.backends.onnxruntime.runtime import onnxruntime
 from infopt.ir import files, queries
 from infopt.passes.editing import Editor
-from infopt.quant.spec import UNSATURATED
+from infopt.quant import pairs
 
 _READS_WEIGHTS = {
     "DequantizeLinear": ((0, 2),),
@@ -37,33 +38,58 @@ _READS_WEIGHTS = {
     "QLinearMatMul": ((3, 5),),
 }
 """Where operators read weights, and where the zero points of these."""
+_PRODUCTS = {
+    "DynamicQuantizeMatMul",
+    "Gemm",
+    "MatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "QAttention",
+    "QGemm",
+    "QLinearMatMul",
+}
+"""Those that sum over the rows of their weights; over the columns with ``transB``."""
 
 ADVICE = (
     "this processor's instruction for uint8 by int8 saturates; weights become uint8 when they are "
     "loaded here, in kernels that take up to 1.5 times as long. Quantized with --scheme "
-    "reduced=true they have 7 bits, and stay"
+    "unsaturated=true they stay int8"
 )
+ALONE_SAFE = 64
+"""The largest magnitude of weights that are safe beside any other: 255 · 64 · 2 fits."""
 
 
 @functools.cache
 def saturates() -> bool:
     """Whether ONNX Runtime's products of uint8 and int8 saturate here: asked by a product."""
+    return _cuts((127, 127, 127, 127))
+
+
+@functools.cache
+def adds_neighbours() -> bool:
+    """Whether what it adds up are the pairs of :mod:`infopt.quant.pairs`, and no others."""
+    return not _cuts((127, 1, 1, 127))
+
+
+def _cuts(weights: tuple[int, ...]) -> bool:
+    """Whether the largest activations times such weights, over and over, come out too small."""
     if platform.machine().lower() not in {"x86_64", "amd64", "x86", "i386", "i686"}:
         return False
     depth = 64
     x, y = ir.val("x", ir.DataType.UINT8, [4, depth]), ir.val("y", ir.DataType.INT32, [4, 16])
-    largest = ir.tensor(np.full((depth, 16), 127, np.int8), name="w")
-    weights = ir.Value(name="w", const_value=largest)
-    node = ir.Node("", "MatMulInteger", [x, weights], outputs=[y])
+    column = np.resize(np.array(weights, np.int8), depth)
+    tensor = ir.tensor(np.ascontiguousarray(np.tile(column[:, None], 16)), name="w")
+    constant = ir.Value(name="w", const_value=tensor)
+    node = ir.Node("", "MatMulInteger", [x, constant], outputs=[y])
     graph = ir.Graph(
-        [x], [y], nodes=[node], initializers=[weights], opset_imports={"": 17}, name="probe"
+        [x], [y], nodes=[node], initializers=[constant], opset_imports={"": 17}, name="probe"
     )
     proto = ir.to_proto(ir.Model(graph, ir_version=8))
     session = onnxruntime().InferenceSession(
         proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     (sums,) = session.run(None, {"x": np.full((4, depth), 255, np.uint8)})
-    return bool((sums != 255 * 127 * depth).any())
+    return bool((sums != 255 * column.astype(np.int32).sum()).any())
 
 
 @contextlib.contextmanager
@@ -112,7 +138,7 @@ def _move(
     weights = _integers(node, at)
     if weights is None or weights.size == 0:
         return False
-    if weights.max() <= UNSATURATED and weights.min() >= -UNSATURATED:
+    if _is_safe(node, weights):
         return False
     zero = node.inputs[zero_at] if zero_at < len(node.inputs) else None
     points = _integers(node, zero_at) if zero is not None else _zeros(node)
@@ -130,6 +156,30 @@ def _move(
             moved[id(node.graph), given] = known
         node.replace_input_with(index, known)
     return True
+
+
+def _is_safe(node: ir.Node, weights: np.ndarray) -> bool:
+    """Whether no product with these weights can saturate, whatever they are multiplied by."""
+    if weights.max() <= ALONE_SAFE and weights.min() >= -ALONE_SAFE:
+        return True
+    if node.op_type == "DequantizeLinear":
+        uses = node.outputs[0].uses()
+        return bool(uses) and all(use.idx == 1 and _is_safe_in(use.node, weights) for use in uses)
+    return _is_safe_in(node, weights)
+
+
+def _is_safe_in(node: ir.Node, weights: np.ndarray) -> bool:
+    """The same, where ``node`` sums over them."""
+    if node.op_type in ("Conv", "QLinearConv"):
+        if weights.shape[:2] == (queries.attribute(node, "group", 1), 1):
+            return True  # depthwise: ONNX Runtime multiplies these in 32 bits
+        rows = pairs.as_rows(weights, 0)
+    elif node.op_type in _PRODUCTS and weights.ndim >= 2:
+        transposed = queries.attribute(node, "transB", 0)
+        rows = weights if transposed else weights.swapaxes(-1, -2)
+    else:
+        return False
+    return adds_neighbours() and pairs.are_safe(rows)
 
 
 def _integers(node: ir.Node, index: int) -> np.ndarray | None:

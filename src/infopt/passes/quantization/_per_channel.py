@@ -11,11 +11,12 @@ import onnx_ir as ir
 from infopt.ir import queries
 from infopt.passes.observed import NOT_OBSERVED
 from infopt.passes.quantization._rounding import GAVE_UP, few_rows
-from infopt.passes.quantization._sites import Site, channels_axis
-from infopt.quant.affine import Parameters, parameters, quantize, weight_range
+from infopt.passes.quantization._sites import Site, channels_axis, is_depthwise
+from infopt.quant import pairs
+from infopt.quant.affine import Parameters, quantize
 from infopt.quant.calibration import Calibration, Request
-from infopt.quant.granularity import PerAxis
 from infopt.quant.rounding.gptq import gptq
+from infopt.quant.rounding.nearest import min_max_parameters
 from infopt.quant.spec import QuantSpec
 
 ALGORITHMS = ("nearest", "gptq")
@@ -50,7 +51,7 @@ def rounded(
     Args:
         found: The operator.
         value: What it reads: the activation before it was quantized.
-        spec: What to quantize to, with scales along the axis of the outputs.
+        spec: What to quantize to, with a scale for each output: ``PerAxis(0)``.
         algorithm: One of :data:`ALGORITHMS`; rounding to nearest where it does not apply.
         calibration: What is known of ``value``.
         least: The least scale of each output: a channel of tiny weights cannot hold its bias else.
@@ -58,21 +59,24 @@ def rounded(
     assert found.weights is not None
     weights = queries.constant(found.node.inputs[found.weights])
     assert weights is not None
-    chosen = parameters(*weight_range(weights, spec.granularity), spec)
+    rows = pairs.as_rows(weights, found.axis)
+    if is_depthwise(found):
+        spec = dataclasses.replace(spec, unsaturated=False)
+    chosen = min_max_parameters(rows, spec)
     tight = bool((chosen.scale < least).any())
     chosen = dataclasses.replace(chosen, scale=np.maximum(chosen.scale, np.float32(least)))
-    if algorithm == "nearest":
-        return quantize(weights, chosen, spec), chosen, []
+    notes = []
     moments = calibration.moments(value.name, channels_axis(found.node))
-    if tight or moments is None or not moments.rows or not is_matrix(found):
-        return quantize(weights, chosen, spec), chosen, [_why_nearest(found, value, tight=tight)]
-    rows = weights if found.axis == 0 else weights.T
-    flat = np.ascontiguousarray(rows.reshape(rows.shape[0], -1))
-    result = gptq(flat, moments.mean, dataclasses.replace(spec, granularity=PerAxis(0)))
-    integers = result.quantized.reshape(rows.shape)
-    integers = integers if found.axis == 0 else np.ascontiguousarray(integers.T)
-    gave_up = [GAVE_UP] if result.gave_up else []
-    return integers, result.parameters, [*few_rows(value, moments), *gave_up]
+    if algorithm == "nearest":
+        integers = quantize(rows, chosen, spec)
+    elif tight or moments is None or not moments.rows or not is_matrix(found):
+        integers = quantize(rows, chosen, spec)
+        notes = [_why_nearest(found, value, tight=tight)]
+    else:
+        result = gptq(rows, moments.mean, spec)
+        integers, chosen = result.quantized, result.parameters
+        notes = [*few_rows(value, moments), *([GAVE_UP] if result.gave_up else [])]
+    return pairs.from_rows(integers, found.axis, weights.shape), chosen, notes
 
 
 def _why_nearest(found: Site, value: ir.Value, *, tight: bool) -> str:

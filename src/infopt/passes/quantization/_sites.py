@@ -60,6 +60,13 @@ def channels_axis(node: ir.Node) -> int:
     return 1 if node.op_type == "Conv" else -1
 
 
+def is_depthwise(found: Site) -> bool:
+    """Whether it is a convolution of which each output channel has one input channel, its own."""
+    shape = queries.static_shape(found.node.inputs[1])
+    groups = queries.attribute(found.node, "group", 1)
+    return found.node.op_type == "Conv" and shape is not None and shape[:2] == (groups, 1)
+
+
 def rows(found: Site) -> np.ndarray:
     """The weights of a linear layer: float32 ``(out, in)``, maybe memory-mapped."""
     array = queries.constant(found.node.inputs[1])

@@ -17,9 +17,10 @@ from infopt.passes.matching import input_at
 from infopt.passes.quantization._rounding import ROOM
 from infopt.passes.quantization._sites import Site, site
 from infopt.passes.rewriting import Builder
-from infopt.quant.affine import Parameters, parameters, quantize, weight_range
+from infopt.quant.affine import Parameters, quantize
 from infopt.quant.granularity import Granularity, PerAxis, PerTensor
-from infopt.quant.spec import UNSATURATED, QuantSpec
+from infopt.quant.rounding.nearest import min_max_parameters
+from infopt.quant.spec import QuantSpec
 
 _OPERATORS = ("MatMul", "Gemm")
 _TYPES = ("int8", "uint8")
@@ -76,9 +77,9 @@ class QuantizeDynamic(Pass):
     """Whether each output channel has a scale of its own."""
     smallest: int = 4096
     """The least number of weights: below, integers win nothing that is worth an error."""
-    reduced: bool = False
-    """Whether weights of int8 have magnitudes of at most 64, a bit less: products with them are as
-    fast on x86 processors without VNNI."""
+    unsaturated: bool = False
+    """Whether weights of int8 are such that x86 processors without VNNI do not saturate: of two
+    neighbours the sum is at most 128, for which steps are a quarter to a third coarser."""
 
     def __post_init__(self) -> None:
         for what, words, known in (
@@ -91,9 +92,10 @@ class QuantizeDynamic(Pass):
                         f"{self.name} knows no {what} {word!r}{nearest(word, known)}; "
                         f"use {' or '.join(known)}"
                     )
-        if self.reduced and self.weights != "int8":
+        if self.unsaturated and self.weights != "int8":
             raise QuantizationError(
-                f"only weights of int8 can be reduced, not {self.weights}; leave one of both away"
+                f"only weights of int8 can be unsaturated, not {self.weights}; leave one of both "
+                "away"
             )
 
     def apply(self, model: ir.Model, journal: Journal) -> None:
@@ -111,7 +113,7 @@ class QuantizeDynamic(Pass):
 
     @property
     def _granularity(self) -> Granularity:
-        return PerAxis(1) if self.per_channel else PerTensor()
+        return PerAxis(0) if self.per_channel else PerTensor()
 
     def _site(self, node: ir.Node, opset: int) -> Site | str | None:
         """A product to quantize; in words, why not; or ``None``: it is none."""
@@ -177,9 +179,9 @@ class QuantizeDynamic(Pass):
         """Weights as integers, stored where the weights are."""
         array = queries.constant(weights)
         assert array is not None
-        dtype, most = ir.DataType[self.weights.upper()], UNSATURATED if self.reduced else 0
-        spec = QuantSpec(dtype, self._granularity, narrow=True, most=most)
-        integers, found = _rounded(array if axis == 1 else array.T, spec)
+        dtype = ir.DataType[self.weights.upper()]
+        spec = QuantSpec(dtype, self._granularity, narrow=True, unsaturated=self.unsaturated)
+        integers, found = _rounded(array.T if axis == 1 else array, spec)
         producer = weights.producer()
         beside = _first_node(weights) if producer is None else producer
         # Zero points of a channel are all the same.
@@ -204,14 +206,23 @@ def _like(dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
 
 
 def _rounded(weights: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, Parameters]:
-    """Weights ``(in, out)`` to integers, some rows at a time: they may be larger than memory."""
-    chosen = parameters(*weight_range(weights, spec.granularity), spec)
-    rows = max(1, ROOM // weights.shape[1])
-    parts = [
-        quantize(np.ascontiguousarray(weights[start : start + rows]), chosen, spec)
-        for start in range(0, len(weights), rows)
-    ]
-    return np.concatenate(parts), chosen
+    """Weights ``(out, in)`` to integers ``(in, out)``.
+
+    Some outputs at a time: the weights may be larger than memory.
+    """
+    of_all = min_max_parameters(weights, spec) if spec.granularity == PerTensor() else None
+    integers = np.empty(weights.shape[::-1], spec.numpy_dtype)
+    found = []
+    step = max(1, ROOM // weights.shape[1])
+    for start in range(0, len(weights), step):
+        some = np.ascontiguousarray(weights[start : start + step])
+        chosen = of_all or min_max_parameters(some, spec)
+        integers[:, start : start + step] = quantize(some, chosen, spec).T
+        found.append(chosen)
+    if of_all is not None:
+        return integers, of_all
+    scales, zero_points = [p.scale for p in found], [p.zero_point for p in found]
+    return integers, Parameters(np.concatenate(scales), np.concatenate(zero_points))
 
 
 def _first_node(initializer: ir.Value) -> ir.Node:

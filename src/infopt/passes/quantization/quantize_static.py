@@ -25,7 +25,7 @@ from infopt.quant.calibration import Calibration, Request
 from infopt.quant.granularity import PerAxis, PerTensor
 from infopt.quant.ranges import find_range
 from infopt.quant.scheme import QuantScheme
-from infopt.quant.spec import FLOAT_TYPES, INTEGER_LIMITS, UNSATURATED, QuantSpec
+from infopt.quant.spec import FLOAT_TYPES, INTEGER_LIMITS, QuantSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,9 @@ class QuantizeStatic(Keeping):
     """The type of activations; ``float8e4m3fn`` for both if for one."""
     weights: str = "int8"
     """The type of weights, which are symmetric."""
-    reduced: bool = False
-    """Whether weights of int8 have magnitudes of at most 64, a bit less: products with them are as
-    fast on x86 processors without VNNI, whose instruction for others would saturate."""
+    unsaturated: bool = False
+    """Whether weights of int8 are such that x86 processors without VNNI do not saturate: of two
+    neighbours the sum is at most 128, for which steps are a quarter to a third coarser."""
     symmetric: bool = False
     """Whether the zero point of activations is that of a range around zero."""
     method: str = "mse"
@@ -91,9 +91,10 @@ class QuantizeStatic(Keeping):
                 f"{self.activations} and {self.weights} are not multiplied with each other; choose "
                 "integers, or float8e4m3fn, for both"
             )
-        if self.reduced and _type(self.weights) is not ir.DataType.INT8:
+        if self.unsaturated and _type(self.weights) is not ir.DataType.INT8:
             raise QuantizationError(
-                f"only weights of int8 can be reduced, not {self.weights}; leave one of both away"
+                f"only weights of int8 can be unsaturated, not {self.weights}; leave one of both "
+                "away"
             )
 
     def alone(self, name: str, names: Collection[str]) -> Self:
@@ -195,9 +196,8 @@ class QuantizeStatic(Keeping):
     def _scheme(self) -> QuantScheme:
         weights = _type(self.weights)
         narrow = weights in INTEGER_LIMITS
-        most = UNSATURATED if self.reduced else 0
         return QuantScheme(
-            QuantSpec(weights, PerAxis(0), narrow=narrow, most=most),
+            QuantSpec(weights, PerAxis(0), narrow=narrow, unsaturated=self.unsaturated),
             QuantSpec(_type(self.activations), PerTensor(), symmetric=self.symmetric),
             self.method,  # type: ignore[arg-type]
         )
@@ -240,11 +240,10 @@ class QuantizeStatic(Keeping):
         bias = None
         if self.biases and not self._scheme.weights.is_float and found.bias is not None:
             bias = queries.constant(node.inputs[found.bias])
-        spec = dataclasses.replace(self._scheme.weights, granularity=PerAxis(found.axis))
         least = 0.0 if bias is None else least_scale(scale, bias)
         source = writer.source(found.inputs[0])
         integers, parameters, notes = rounded(
-            found, source, spec, self.algorithm, calibration, least
+            found, source, self._scheme.weights, self.algorithm, calibration, least
         )
         for note in notes:
             journal.refuse(self.algorithm, node, note)

@@ -9,6 +9,7 @@ import numpy as np
 from infopt.errors import QuantizationError
 from infopt.quant.affine import Parameters, dequantize, round_to_codes
 from infopt.quant.granularity import PerAxis, PerTensor
+from infopt.quant.pairs import limits
 from infopt.quant.rounding.nearest import (
     clipped_parameters,
     min_max_parameters,
@@ -126,6 +127,7 @@ class _Solver:
         self.scale = np.empty((blocks, outputs), np.float32)
         self.zero = np.empty((blocks, outputs), np.float32)
         self.fixed = False
+        self.places = {int(column): place for place, column in enumerate(self.order)}
 
     def take_scales(self, weight: np.ndarray) -> None:
         """Take all scales from the original ``weight``."""
@@ -187,6 +189,10 @@ class _Solver:
         group = self.order[column] // self.block
         scale, zero, row = self.scale[group], self.zero[group], self.work[column]
         self.codes[column] = round_to_codes(row, scale, zero, self.spec)
+        neighbour = self.places.get(int(self.order[column]) ^ 1, column)
+        if self.spec.unsaturated and neighbour < column:
+            low, high = limits(self.codes[neighbour], self.spec.low, self.spec.high)
+            np.clip(self.codes[column], low, high, out=self.codes[column])
         row -= (self.codes[column] - zero) * scale
         row /= self.factor[column, column]
         after = slice(column + 1, stop)

@@ -57,7 +57,7 @@ def round_to_nearest(
 
 def min_max_parameters(weight: np.ndarray, spec: QuantSpec) -> Parameters:
     """Scales that cover every weight."""
-    return parameters(*weight_range(weight, spec.granularity), spec)
+    return parameters(*weight_range(weight, spec.granularity, unsaturated=spec.unsaturated), spec)
 
 
 def clipped_parameters(
@@ -89,7 +89,7 @@ def search_clips(weight: np.ndarray, spec: QuantSpec, error: GroupError) -> Para
     ``error`` gets differences in steps of the group's whole range, so that their squares neither
     overflow nor vanish, however large the weights are; it may overwrite them.
     """
-    low, high = weight_range(weight, spec.granularity)
+    low, high = weight_range(weight, spec.granularity, unsaturated=spec.unsaturated)
     best = parameters(low, high, spec)
     steps = spec.granularity.spread(best.scale, weight.shape)
     least = error((weight - fake_quantize(weight, best, spec)) / steps)

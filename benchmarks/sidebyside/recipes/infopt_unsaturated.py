@@ -1,4 +1,4 @@
-"""infopt's int8 for x86 processors without VNNI: weights of 7 bits (``--scheme reduced=true``).
+"""infopt's int8 for x86 processors without VNNI (``--scheme unsaturated=true,algorithm=gptq``).
 
 README.md
 """
@@ -10,6 +10,8 @@ from benchmarks.sidebyside.recipes.infopt_fp32 import build, load
 
 __all__ = ["load", "optimize"]
 
+SCHEME = {"unsaturated": "true", "algorithm": "gptq"}
+
 
 def optimize(job: Job) -> None:
-    build(job, precision="int8", data=list(job.samples()), scheme={"reduced": "true"})
+    build(job, precision="int8", data=list(job.samples()), scheme=SCHEME)

@@ -1,0 +1,15 @@
+"""infopt's int8 without data for x86 processors without VNNI (``--scheme unsaturated=true``).
+
+README.md
+"""
+
+from __future__ import annotations
+
+from benchmarks.sidebyside.job import Job
+from benchmarks.sidebyside.recipes.infopt_fp32 import build, load
+
+__all__ = ["load", "optimize"]
+
+
+def optimize(job: Job) -> None:
+    build(job, precision="int8-dynamic", scheme={"unsaturated": "true"})
