@@ -156,7 +156,7 @@ def _convolved(x: np.ndarray, weights: np.ndarray, groups: int) -> np.ndarray:
 
 def _qlinear_conv(x: np.ndarray, weights: np.ndarray, groups: int, step: np.float32) -> np.ndarray:
     fed = ir.val("x", ir.DataType.UINT8, x.shape)
-    arrays_ = {
+    arrays_: dict[str, np.ndarray] = {
         "xs": np.ones((), np.float32),
         "xz": np.zeros((), np.uint8),
         "w": np.ascontiguousarray(weights),
