@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ class Form:
     speed: float
     """Beside the baseline's."""
     error: float
+    width: float = 0.0
+    """Half of the 95 % interval of the speed's logarithm."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,15 @@ class Duel:
     def ratio(self) -> float:
         """How many times as fast as the peer infopt is; 0 where it has nothing to show."""
         return self.ours.speed / self.theirs.speed if self.ours else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the ratio, by the intervals of both speeds, as if these were independent.
+
+        They are not quite: both are multiples of the same baseline, so that it is a little wide.
+        """
+        half = math.exp(math.hypot(self.theirs.width, self.ours.width if self.ours else 0.0))
+        return self.ratio / half, self.ratio * half
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +77,9 @@ def forms(model: Results, cell: str, peers: Iterable[Peer] = PEERS) -> list[Form
     for peer in peers:
         result = model["peers"].get(peer.name, {"cells": {}})
         if cell in result["cells"]:
-            speed = result["cells"][cell]["speed"]["value"]
-            found.append(Form(peer, speed, result["error"]))
+            speed = result["cells"][cell]["speed"]
+            width = math.log(speed["high"] / speed["low"]) / 2
+            found.append(Form(peer, speed["value"], result["error"], width))
     return found
 
 
@@ -98,6 +111,12 @@ def led(found: Iterable[Row]) -> tuple[int, int]:
     """In how many cells infopt leads or ties every peer on ONNX Runtime, of how many."""
     ratios = [row.same_runtime.ratio for row in found if row.same_runtime is not None]
     return sum(ratio >= TIE for ratio in ratios), len(ratios)
+
+
+def unclear(found: Iterable[Row]) -> int:
+    """In how many of the other cells the interval of the ratio reaches a tie."""
+    duels = [row.same_runtime for row in found if row.same_runtime is not None]
+    return sum(duel.ratio < TIE <= duel.interval[1] for duel in duels)
 
 
 def losses(found: Iterable[Row]) -> dict[str, int]:

@@ -8,7 +8,17 @@ from typing import Any
 from benchmarks.report import Page
 from benchmarks.sidebyside import plots
 from benchmarks.sidebyside.environments import pins
-from benchmarks.sidebyside.findings import EXACT, TIE, WANTED, Duel, Row, led, losses, rows
+from benchmarks.sidebyside.findings import (
+    EXACT,
+    TIE,
+    WANTED,
+    Duel,
+    Row,
+    led,
+    losses,
+    rows,
+    unclear,
+)
 from benchmarks.sidebyside.peers import PEERS
 from benchmarks.sidebyside.run import NO_TIME
 
@@ -69,6 +79,8 @@ def verdict(found: Sequence[Row]) -> str:
         f"infopt leads or ties every peer on ONNX Runtime, at equal or lower error, in {ahead} of "
         f"{cells} cells ({goal} {WANTED:.0%})."
     )
+    if unclear(found):
+        text += f" In {unclear(found)} of the others the interval of the ratio reaches {TIE}."
     lost = losses(found)
     if not lost:
         return f"{text} No peer is ahead of it."
@@ -111,10 +123,12 @@ def _overview(found: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def _duel(duel: Duel | None) -> list[str]:
     if duel is None:
         return ["–"] * 5
-    ratio = f"{duel.ratio:.2f}" if duel.ratio >= TIE else f"**{duel.ratio:.2f}**"
     theirs = [duel.theirs.peer.name, f"{duel.theirs.speed:.2f}"]
     if duel.ours is None:
-        return [*theirs, "nothing as exact", "–", ratio]
+        return [*theirs, "nothing as exact", "–", "**0**"]
+    low, high = duel.interval
+    ratio = f"{duel.ratio:.2f}" if duel.ratio >= TIE else f"**{duel.ratio:.2f}**"
+    ratio += f" ({low:.2f}-{high:.2f})"
     return [*theirs, duel.ours.peer.name, f"{duel.ours.speed:.2f}", ratio]
 
 

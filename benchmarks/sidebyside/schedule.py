@@ -17,7 +17,7 @@ from infopt.measure.statistics import Ratio, noise_floor, ratio_of_medians
 from infopt.measure.timing import MIN_SAMPLE, SETTLED
 
 LEAST_PASSES = 3
-MOST_PASSES = 60
+MOST_PASSES = 100
 
 Timer = Callable[[int, int], float]
 """(calls that do not count, calls that do) → seconds for one of the latter."""
