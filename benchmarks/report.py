@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from infopt import provenance
 
 DOCS = Path("docs/benchmarks")
+_MARKED = re.compile(r"\*\*(?P<bold>[^*]+)\*\*|\[(?P<link>[^\]]+)\]\((?P<address>[^)]+)\)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Page:
             for index, word in enumerate(header):
                 table.add_column(word, justify="right" if index else "left")
             for row in rows:
-                table.add_row(*row)
+                table.add_row(*map(_drawn, row))
             console.print(table)
 
     def write(self, directory: Path = DOCS) -> None:
@@ -98,3 +101,14 @@ def versions(*names: str) -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def _drawn(cell: str) -> Text:
+    """A cell of the page as a terminal shows it: bold words, and links to click on."""
+    drawn, at = Text(), 0
+    for found in _MARKED.finditer(cell):
+        drawn.append(cell[at : found.start()])
+        bold, link, address = found.group("bold", "link", "address")
+        drawn.append(bold or link, "bold" if bold else f"link {address}")
+        at = found.end()
+    return drawn.append(cell[at:])

@@ -7,9 +7,12 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import signal
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +38,23 @@ UNFINISHED = ".unfinished.npz"
 """How the file is called that an unfinished calibration is kept in, after the result's own name."""
 _SYNTHETIC_ROUNDS = 8
 """How often made-up inputs of each size are drawn."""
+
+
+@contextlib.contextmanager
+def _undivided() -> Iterator[None]:
+    """Let Ctrl-C wait until the end: a sample counts for all values, or for none."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    heard: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        before(*heard[0])
 
 
 class Enough(Exception):
@@ -110,9 +130,10 @@ class Calibrator:
         try:
             for sample in itertools.islice(self.samples(), calibration.samples, None):
                 known = {**sample.inputs, **run(sample.inputs)}
-                calibration.update({value: np.asarray(known[value]) for value in values})
-                _add(running, sample)
-                calibration.data = f"sha256:{running.hexdigest()}"
+                with _undivided():
+                    calibration.update({value: np.asarray(known[value]) for value in values})
+                    _add(running, sample)
+                    calibration.data = f"sha256:{running.hexdigest()}"
                 done = calibration.samples
                 self.tell(Event("calibrate", f"{done:,} samples", done=done, total=self.total))
                 if self.kept is not None and time.monotonic() - saved > _SAVE_EVERY:

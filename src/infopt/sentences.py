@@ -11,6 +11,8 @@ from infopt.words import count, decibels
 
 NOT_MEASURED = "not measured"
 UNLIMITED = "any distance"
+ELSEWHERE = "(no layer)"
+"""What values are called that belong to no layer."""
 
 
 def by_pass(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -32,6 +34,11 @@ def by_pass(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def short(spec: str) -> str:
     """A pass as it is written, but for the names of nodes that it keeps: these may be many."""
     return re.sub(r'keep=("(?:[^"\\]|\\.)*"|[^,}]*)', "keep=…", spec)
+
+
+def provider(name: str) -> str:
+    """An execution provider as people call it: ``CPU``."""
+    return name.removesuffix("ExecutionProvider")
 
 
 def limit(equivalence: Mapping[str, Any]) -> str:

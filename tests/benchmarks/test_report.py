@@ -37,3 +37,15 @@ def test_the_figures_are_json(page: Page, tmp_path: Path) -> None:
 def test_tables_are_printed(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
     page.print()
     assert "bert" in capsys.readouterr().out
+
+
+def test_marks_of_the_page_are_none_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ["**0.96** (0.9-1)", "[page](https://example.org/a)", "a[0] (b) * **"]
+    made = Page("p", "P", "c", "m", [("T", ["a", "b", "c"], [cells])], {})
+    made.print()
+    said = capsys.readouterr().out
+    assert "0.96 (0.9-1)" in said
+    assert "**0.96" not in said
+    assert " page " in said
+    assert "example" not in said
+    assert "a[0] (b) * **" in said

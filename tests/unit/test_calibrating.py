@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from infopt.errors import (
 from infopt.events import Event
 from infopt.quant.calibration import Calibration, Request
 from infopt.quant.calibration_file import load
+from infopt.quant.statistics.histogram import Histogram
 from infopt.recorded import Seen, seen
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]> g '
@@ -220,6 +223,30 @@ def test_an_interrupted_run_continues_at_either_calibration(tmp_path: Path, afte
     infopt.calibrate(_pair(), tmp_path / "d.npz", data=_data())
     for one, other in zip(found, load(tmp_path / "d.npz"), strict=True):
         assert (one.model, one.data, one.samples) == (other.model, other.data, other.samples)
+
+
+@pytest.mark.parametrize("at", [1, 2, 9])
+def test_an_interrupt_amid_a_sample_waits_for_its_end(
+    tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what continues there would count that sample twice, for some of the values."""
+    updates, original = itertools.count(1), Histogram.update
+
+    def update(histogram: Histogram, array: np.ndarray) -> None:
+        original(histogram, array)
+        if next(updates) == at:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Histogram, "update", update)
+    with pytest.raises(Interrupted, match="the same command continues"):
+        infopt.calibrate(_pair(), tmp_path / "c.npz", data=_data())
+    infopt.calibrate(_pair(), tmp_path / "c.npz", data=_data())
+    infopt.calibrate(_pair(), tmp_path / "d.npz", data=_data())
+    for one, other in zip(load(tmp_path / "c.npz"), load(tmp_path / "d.npz"), strict=True):
+        assert (one.model, one.data, one.samples) == (other.model, other.data, other.samples)
+        for request, statistic in one.statistics.items():
+            for name, array in statistic.state().items():
+                np.testing.assert_array_equal(array, other.statistics[request].state()[name])
 
 
 @pytest.mark.parametrize(

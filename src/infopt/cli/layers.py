@@ -9,10 +9,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from infopt.cli.console import table
+from infopt.sentences import ELSEWHERE
 from infopt.words import count, decibels, figure
 
-ELSEWHERE = "(no layer)"
-"""What values are called that belong to no layer."""
 ABSORBED = "differ, but nothing behind them does: passes have moved a bias or a scale past them"
 
 

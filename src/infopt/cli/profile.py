@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from infopt import sentences
 from infopt.cli.answer import Answer
 from infopt.cli.options import (
     Command,
@@ -127,7 +128,7 @@ def _operators(found: Profile) -> RenderableType:
             f"{row.nodes:,}",
             duration(row.seconds),
             f"{row.share:.1%}",
-            _provider(row.provider),
+            sentences.provider(row.provider),
         )
     return drawn
 
@@ -148,7 +149,7 @@ def _nodes(found: Profile, top: int | None) -> RenderableType:
             f"{row.share:.1%}",
             shape(row.outputs[0][1]) if row.outputs else "–",
             row.layer,
-            _provider(row.provider),
+            sentences.provider(row.provider),
         )
     rest = found.nodes[len(shown) :]
     if rest:
@@ -156,7 +157,3 @@ def _nodes(found: Profile, top: int | None) -> RenderableType:
         cells = [f"{len(rest):,} more", "", duration(seconds), f"{share:.1%}", "", "", ""]
         drawn.add_row(*cells, style="quiet")
     return drawn
-
-
-def _provider(name: str) -> str:
-    return name.removesuffix("ExecutionProvider")

@@ -7,7 +7,7 @@ from typing import Any
 
 from infopt import sentences
 from infopt.reports.page import Beside, Block, Cell, Items, Note, Verdict, table
-from infopt.reports.parts import ELSEWHERE, ROWS, sentence, top
+from infopt.reports.parts import ROWS, sentence, top
 from infopt.words import count, decibels, duration, size
 
 _NOTABLE = 1.05
@@ -116,7 +116,7 @@ def precision(found: object) -> Iterator[Block]:
             Cell(f"{row.get(kind, 0):,}" if kind in row else "–", share=row.get(kind, 0) / total)
             for kind in types
         ]
-        rows.append((layer or ELSEWHERE, *cells))
+        rows.append((layer or sentences.ELSEWHERE, *cells))
     caption = "Products with weights, by the type in which these are stored"
     yield table(caption, "layer! " + " ".join(f">{kind}" for kind in types), rows)
 

@@ -9,7 +9,7 @@ from typing import Any
 from infopt import sentences
 from infopt.reports import charts
 from infopt.reports.page import Beside, Block, Cell, Figure, Items, Note, Table, Verdict, table
-from infopt.reports.parts import ELSEWHERE, sentence
+from infopt.reports.parts import sentence
 from infopt.words import cosine, count, decibels, figure
 
 GLOSSARY = (
@@ -87,7 +87,7 @@ def layers(found: object) -> Iterator[Block]:
         "layer! >values >max_rel >SQNR verdict",
         [
             (
-                row["layer"] or ELSEWHERE,
+                row["layer"] or sentences.ELSEWHERE,
                 f"{row['tensors']:,}",
                 figure(float(row["max_relative"])),
                 decibels(float(row["sqnr_db"])),

@@ -10,7 +10,6 @@ from infopt.words import count
 
 ROWS = 12
 """Rows of a long table that are shown at once; the rest is folded."""
-ELSEWHERE = "(no layer)"
 
 
 def top(

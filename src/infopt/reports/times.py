@@ -106,7 +106,7 @@ def profile(found: object) -> Iterator[Block]:
             f"{row['nodes']:,}",
             duration(row["seconds"]),
             Cell(f"{row['share']:.1%}", share=row["share"] / most),
-            *([_provider(row["provider"])] if several else []),
+            *([sentences.provider(row["provider"])] if several else []),
         )
         for row in found["operators"]
     ]
@@ -127,7 +127,3 @@ def profile(found: object) -> Iterator[Block]:
     ]
     columns = "node! operator >time >share >output layer"
     yield from top("The slowest nodes", columns, drawn, "node")
-
-
-def _provider(name: str) -> str:
-    return name.removesuffix("ExecutionProvider")
