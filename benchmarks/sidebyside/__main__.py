@@ -101,10 +101,11 @@ def main(
     """Put infopt and every peer side by side.
 
     The page goes to docs/benchmarks where all was asked for, of all models or of some, whose rows
-    take the place of those that the page has; else to build/sidebyside. One that was cut short has
-    left what it found in build/sidebyside/so-far.json.
+    take the place of those that the page has; else to build/sidebyside. Less or more time makes no
+    difference to that: the page says what was not taken. A run that was cut short has left what it
+    found in build/sidebyside/so-far.json.
     """
-    whole = not (quick or any((peers, batches, sizes, minutes, seconds, threads)))
+    whole = not (quick or any((peers, batches, sizes, seconds, threads)))
     models = models or (QUICK_MODELS if quick else ())
     batches = batches or ((1,) if quick else (1, 8))
     sizes = sizes or (1 if quick else 2)

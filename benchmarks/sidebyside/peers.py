@@ -70,6 +70,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("infopt", "infopt_fp32", "", _ORT),
     Peer("infopt int8", "infopt_int8", "", _ORT),
     Peer("infopt int8, unsaturated", "infopt_unsaturated", "", _ORT),
+    Peer("infopt int8, unsaturated, GPTQ", "infopt_unsaturated_gptq", "", _ORT, slow=True),
     Peer("infopt int8-dynamic", "infopt_dynamic", "", _ORT),
     Peer("infopt int8-dynamic, unsaturated", "infopt_dynamic_unsaturated", "", _ORT),
 )

@@ -1,4 +1,4 @@
-"""infopt's int8 for x86 processors without VNNI (``--scheme unsaturated=true,algorithm=gptq``).
+"""infopt's int8 for x86 processors without VNNI (``--scheme unsaturated=true``).
 
 README.md
 """
@@ -10,8 +10,6 @@ from benchmarks.sidebyside.recipes.infopt_fp32 import build, load
 
 __all__ = ["load", "optimize"]
 
-SCHEME = {"unsaturated": "true", "algorithm": "gptq"}
-
 
 def optimize(job: Job) -> None:
-    build(job, precision="int8", data=list(job.samples()), scheme=SCHEME)
+    build(job, precision="int8", data=list(job.samples()), scheme={"unsaturated": "true"})

@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 
 LARGEST_SUM = 128
-LARGEST = float(np.finfo(np.float32).max)
 
 
 def as_rows(weights: np.ndarray, axis: int) -> np.ndarray:
@@ -37,11 +36,14 @@ def from_rows(rows: np.ndarray, axis: int, shape: tuple[int, ...]) -> np.ndarray
 
 
 def sums(rows: np.ndarray) -> np.ndarray:
-    """The sums of neighbours along the last axis, ``(…, in // 2)``; float32 stays finite."""
+    """The sums of neighbours along the last axis, ``(…, in // 2)``; finite if they are."""
     last = rows.shape[-1] // 2 * 2
     with np.errstate(over="ignore"):
         found = np.asarray(rows[..., 0:last:2] + rows[..., 1:last:2])
-    return found.clip(-LARGEST, LARGEST) if found.dtype == np.float32 else found
+    if found.dtype.kind != "f":
+        return found
+    largest = np.finfo(found.dtype).max
+    return found.clip(-largest, largest)
 
 
 def are_safe(rows: np.ndarray) -> bool:

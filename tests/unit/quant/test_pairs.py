@@ -100,6 +100,20 @@ def test_a_filter_is_summed_over_by_height_width_and_channel() -> None:
     assert pairs.as_rows(weights, 0).tolist() == [[0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 64])
+@pytest.mark.parametrize("features", [1, 27, 64, 255, 768])
+@pytest.mark.parametrize("outputs", [1, 16, 33, 100])
+def test_products_are_exact_in_onnx_runtime(rows: int, features: int, outputs: int) -> None:
+    rng = np.random.default_rng(features)
+    weight = rng.standard_t(3, (outputs, features)).astype(np.float32)
+    quantized = quantize(weight, min_max_parameters(weight, SPEC), SPEC)
+    x = np.where(rng.random((rows, features)) < 0.8, 255, 3).astype(np.uint8)
+    fed, y = ir.val("x", ir.DataType.UINT8, x.shape), ir.val("y", ir.DataType.INT32, None)
+    constant = ir.Value(name="w", const_value=ir.tensor(quantized.T.copy(), name="w"))
+    found = _ran(fed, [constant], ir.Node("", "MatMulInteger", [fed, constant], outputs=[y]), x)
+    np.testing.assert_array_equal(found, x.astype(np.int64) @ quantized.T.astype(np.int64))
+
+
 @pytest.mark.parametrize("spatial", [1, 2, 3])
 @pytest.mark.parametrize(
     ("channels", "outputs", "groups", "size"),
@@ -172,9 +186,19 @@ def _qlinear_conv(x: np.ndarray, weights: np.ndarray, groups: int, step: np.floa
     y = ir.val("y", ir.DataType.UINT8, None)
     attributes = [ir.AttrInt64("group", groups)]
     node = ir.Node("", "QLinearConv", [fed, *constants], attributes, outputs=[y])
+    return _ran(fed, constants, node, x).astype(np.float64)
+
+
+def _ran(fed: ir.Value, constants: list[ir.Value], node: ir.Node, x: np.ndarray) -> np.ndarray:
+    """What ONNX Runtime makes of ``x`` by one node."""
     graph = ir.Graph(
-        [fed], [y], nodes=[node], initializers=constants, opset_imports={"": 17}, name="conv"
+        [fed],
+        list(node.outputs),
+        nodes=[node],
+        initializers=constants,
+        opset_imports={"": 17},
+        name="one",
     )
     proto = ir.to_proto(ir.Model(graph, ir_version=8))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"x": x})[0], np.float64)
+    return np.asarray(session.run(None, {"x": x})[0])
