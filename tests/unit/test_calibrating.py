@@ -44,19 +44,19 @@ def _with_weights(text: str, shapes: dict[str, tuple[int, ...]], seed: int) -> o
 
 
 def _pair(seed: int = 0) -> onnx.ModelProto:
-    """A depthwise convolution behind another one: there are two calibrations."""
-    text = """(float[N,3,8,8] x) => (float[N,4,8,8] y) {
-      c = Conv (x, w)
-      r = Relu (c)
-      e = Conv <group = 8, pads = [1, 1, 1, 1]> (r, d)
-      s = Relu (e)
-      y = Conv (s, v)
+    """A product behind a normalization whose channels differ: there are two calibrations."""
+    text = """(float[N,3,8,8] x) => (float[N,3,8,16] y) {
+      n = LayerNormalization (x, g, b)
+      y = MatMul (n, w)
     }"""
-    return _with_weights(text, {"w": (8, 3, 1, 1), "d": (8, 1, 3, 3), "v": (4, 8, 1, 1)}, seed)
+    proto = _with_weights(text, {"b": (8,), "w": (8, 16)}, seed)
+    gains = np.array([1, 1, 60, 1, 1, 1, 30, 1], np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(gains, "g"))
+    return proto
 
 
 def _layers(seed: int = 0) -> onnx.ModelProto:
-    """A convolution: nothing can be equalized or smoothed, and there is one calibration."""
+    """A convolution: nothing can be smoothed, and there is one calibration."""
     text = "(float[N,3,8,8] x) => (float[N,4,8,8] y) { y = Conv (x, w) }"
     return _with_weights(text, {"w": (4, 3, 1, 1)}, seed)
 

@@ -13,7 +13,6 @@ from infopt.passes.legalization.lower_quantized_products import LowerQuantizedPr
 from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
 from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
-from infopt.passes.quantization.equalize_layers import EqualizeLayers
 from infopt.passes.quantization.quantize_biases import QuantizeBiases
 from infopt.passes.quantization.quantize_dynamic import QuantizeDynamic
 from infopt.passes.quantization.quantize_static import QuantizeStatic
@@ -32,10 +31,9 @@ def _static() -> tuple[Step, ...]:
         # Products and their biases in the form in which they will run: what is observed of a
         # value and what is quantized are the same then.
         *choices.linear(_CPU),
-        # Channels of a range of their own, where that costs nothing in convolutions; in front of
-        # products a Mul costs some 5 %, and takes two thirds of the error away …
+        # Channels of a range of their own: in front of products a Mul costs some 5 %, and takes two
+        # thirds of the error away …
         Calibrate(),
-        EqualizeLayers(),
         SmoothQuant(alpha=0.8, multiply=True),
         # … so that the ranges are others than before.
         Calibrate(),

@@ -14,7 +14,6 @@ from infopt.errors import UsageError
 from infopt.passes.precision.convert_bfloat16 import ConvertBfloat16
 from infopt.passes.precision.convert_float16 import ConvertFloat16
 from infopt.passes.quantization.correct_bias import CorrectBias
-from infopt.passes.quantization.equalize_layers import EqualizeLayers
 from infopt.passes.quantization.quantize_float8 import QuantizeFloat8
 from infopt.passes.quantization.quantize_static import QuantizeStatic
 from infopt.passes.quantization.quantize_weights import QuantizeWeights
@@ -71,9 +70,8 @@ _POLICIES: Mapping[str, tuple[Step, ...]] = {
     "bf16": (Calibrate(), ConvertBfloat16()),
     "int8": (
         Calibrate(),
-        # Channels of a range of their own: of convolutions where that costs nothing, of products by
-        # a Mul where need be, which is computed along with what stands in front of it …
-        EqualizeLayers(),
+        # Channels of a range of their own, by a Mul where need be, which is computed along with
+        # what stands in front of it …
         SmoothQuant(alpha=0.8, multiply=True),
         # … so that the ranges are others than before.
         Calibrate(),
