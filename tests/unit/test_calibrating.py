@@ -63,7 +63,7 @@ def _layers(seed: int = 0) -> onnx.ModelProto:
 
 def _data(count: int = 12, seed: int = 1) -> Data:
     rng = np.random.default_rng(seed)
-    return [{"x": rng.normal(size=(2, 3, 8, 8)).astype(np.float32)} for _ in range(count)]
+    return [{"x": rng.normal(size=(16, 3, 8, 8)).astype(np.float32)} for _ in range(count)]
 
 
 def _digest(model: onnx.ModelProto, room: Path, **arguments: Any) -> str:
