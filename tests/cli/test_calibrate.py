@@ -114,14 +114,15 @@ def test_shards_are_merged(infopt: Run, model: Path, tmp_path: Path) -> None:
 
 def test_what_a_merge_leaves_out_is_said(infopt: Run, tmp_path: Path) -> None:
     text = """<ir_version: 10, opset_import: ["" : 21]>
-    g (float[n,2,4,4] x) => (float[n,2,4,4] y)
-    <float[2,2,1,1] w = {1, 0, 0, 0.125}, float[2,1,1,1] d = {1, 1}>
-    { c = Conv(x, w) y = Conv <group = 2> (c, d) }"""
+    g (float[n,1024,8] x) => (float[n,1024,2] y)
+    <float[8] g = {1, 1, 60, 1, 1, 1, 30, 1},
+     float[8,2] w = {1, 2, -1, 1, 1, 1, 2, -1, 1, -2, 1, 1, -1, 1, 1, 2}>
+    { c = LayerNormalization(x, g) y = MatMul(c, w) }"""
     path = tmp_path / "pair.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
     for part in range(2):
         rng = np.random.default_rng(part)
-        np.savez(tmp_path / f"x{part}.npz", x=rng.normal(size=(3, 2, 4, 4)).astype(np.float32))
+        np.savez(tmp_path / f"x{part}.npz", x=rng.normal(size=(3, 1024, 8)).astype(np.float32))
         call = ("calibrate", path, "--data", tmp_path / f"x{part}.npz")
         assert infopt(*call, "-o", tmp_path / f"{part}.npz", "-q").exit_code == 0
     files = (tmp_path / "0.npz", tmp_path / "1.npz")
