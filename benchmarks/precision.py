@@ -40,11 +40,7 @@ fp32, on inputs that nothing was calibrated on: EfficientNet, calibrated on crop
 photographs, on crops of twenty pictures of ImageNet and on others of the photographs (agreement of
 the class with the highest score), MiniLM on tweets and Amazon reviews (cosine of the sentence
 embeddings; accuracy of a logistic regression on them, trained on other sentences). BERT, ViT and
-ResNet have random weights: they tell the speed, and of accuracy only that nothing broke.
-
-EfficientNet's accuracy, of both, was taken again on 2026-11-30, on another processor and without
-saturation, after its channels had ceased to be equalized; the graph that is timed has the same
-operators."""
+ResNet have random weights: they tell the speed, and of accuracy only that nothing broke."""
 
 Run = Callable[[Feeds], list[np.ndarray]]
 Recipe = Callable[[Job], None]
@@ -90,7 +86,7 @@ def _plain(samples: Sequence[Feeds], computed: Run, expected: Run) -> dict[str, 
     }
 
 
-def classes(computed: Run, expected: Run) -> dict[str, float]:
+def _classes(computed: Run, expected: Run) -> dict[str, float]:
     """SQNR of the logits, and how often the same class has the highest score: 400 crops each.
 
     Of pictures that nothing was calibrated on, and of other crops of those that it was.
@@ -145,7 +141,7 @@ def _tweets() -> list[Feeds]:
     return [tokens[index] for index in train[:300]]
 
 
-def _pictures() -> list[Feeds]:
+def _photos() -> list[Feeds]:
     return [{"inputs": crop[None]} for crop in data.crops(40, seed=0)]
 
 
@@ -157,10 +153,10 @@ def _subjects() -> Iterator[Subject]:
         "EfficientNet-lite0",
         lite.original,
         lambda batch: lite.feeds(batch, 224, rng),
-        _pictures,
+        _photos,
         {"static": _static()},
         (1, 8),
-        classes,
+        _classes,
     )
     yield Subject(
         "MiniLM-L6, 64 tokens",
@@ -308,7 +304,7 @@ def page(results: Mapping[str, Any]) -> Page:
         name="precision",
         title=f"int8 in ONNX Runtime, {results['threads']} threads of a CPU",
         command="python -m benchmarks.precision",
-        method=METHOD,
+        method="\n\n".join(filter(None, [METHOD, results.get("note")])),
         tables=tables,
         results=results,
         extra_versions=versions("scikit-learn"),

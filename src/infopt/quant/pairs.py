@@ -30,7 +30,8 @@ def as_rows(weights: np.ndarray, axis: int) -> np.ndarray:
 
 def from_rows(rows: np.ndarray, axis: int, shape: tuple[int, ...]) -> np.ndarray:
     """The inverse of :func:`as_rows`: an array of ``shape``."""
-    outputs, inputs, *kernel = np.moveaxis(np.empty(shape, np.bool_), axis, 0).shape
+    outputs = shape[axis]
+    inputs, *kernel = (size for index, size in enumerate(shape) if index != axis)
     turned = np.moveaxis(rows.reshape(outputs, *kernel, inputs), -1, 1)
     return np.ascontiguousarray(np.moveaxis(turned, 0, axis))
 

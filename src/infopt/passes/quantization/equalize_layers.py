@@ -42,6 +42,9 @@ class EqualizeLayers(Pass):
     a ``calibrate`` before the pass has observed (the idea is that of Nagel et al.,
     arXiv:1906.04721, who equalize weights).
 
+    No preset has it: factors that few samples justify clip what other data excites, and an engine
+    may then be far off on all but those (docs/design/0009-int8.md has a case).
+
     A Relu in between commutes with a factor. A Clip to ``[0, b]`` does where the channel stays
     below its bound; a factor is at most ``b`` over the largest value of the channel, so that what
     no sample has shown is clipped to what one has.
