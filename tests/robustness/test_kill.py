@@ -46,7 +46,14 @@ def finish(model: Path, engine: Path) -> float:
 def appears(parent: Path, pattern: str) -> Callable[[], bool]:
     """Whether something that matches ``pattern`` has come into being since now."""
     known = set(parent.glob(pattern))
-    return lambda: bool(set(parent.glob(pattern)) - known)
+
+    def appeared() -> bool:
+        # The run that is watched may take a directory away while it is being listed.
+        with contextlib.suppress(FileNotFoundError):
+            return bool(set(parent.glob(pattern)) - known)
+        return False
+
+    return appeared
 
 
 def kill_when(process: subprocess.Popen[bytes], moment: Callable[[], bool], delay: float) -> bool:
