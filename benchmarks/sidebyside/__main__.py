@@ -35,7 +35,7 @@ QUICK_PEERS = ("ORT dynamic int8", "onnxscript", "onnxslim", "OpenVINO", "OpenVI
 OPTIMIZING = 0.5
 """The part of a model's share of the time that peers may take to optimize it."""
 MINUTES, QUICK_MINUTES = 54.0, 3.5
-SECONDS, QUICK_SECONDS = 20.0, 10.0
+SECONDS, QUICK_SECONDS = 30.0, 10.0
 _COUNT = click.IntRange(min=1)
 _TIME = click.FloatRange(min=0, min_open=True)
 

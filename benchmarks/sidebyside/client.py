@@ -21,7 +21,11 @@ class PeerFailed(Exception):
 
 
 class Client:
-    """A worker that has been started, as a context."""
+    """A worker that has been started, as a context; it runs only while it is asked for something.
+
+    In between it is stopped (``SIGSTOP``): in some runtimes threads go on spinning for a while
+    after a call, and would take the cores from whoever is timed next.
+    """
 
     def __init__(
         self, command: list[str], environment: Mapping[str, str], log: Path, directory: Path
@@ -54,11 +58,13 @@ class Client:
         assert self._process.stdin is not None
         if self._process.stdin.closed:
             raise PeerFailed(self._gone or "was ended")
+        self._signal(signal.SIGCONT)
         request = json.dumps({"do": do, **arguments}, default=str) + "\n"
         with contextlib.suppress(BrokenPipeError):  # that it has ended is seen below
             self._process.stdin.write(request.encode())
             self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._line(timeout))
+        self._signal(signal.SIGSTOP)
         if "error" in answer:
             raise PeerFailed(answer["error"])
         return answer
@@ -82,13 +88,16 @@ class Client:
 
     def close(self) -> None:
         """End the worker and what it may have started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
+
+    def _signal(self, which: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # that it has ended is seen elsewhere
+            os.killpg(self._process.pid, which)
 
     def __enter__(self) -> Self:
         return self

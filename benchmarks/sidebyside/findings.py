@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.sidebyside.peers import PEERS, Peer
+from benchmarks.sidebyside.schedule import beside
+from infopt.measure.statistics import Ratio
 
 TIE = 0.98
 """From this ratio of speeds on infopt is not behind."""
@@ -28,7 +31,11 @@ class Form:
     """Beside the baseline's."""
     error: float
     width: float = 0.0
-    """Half of the 95 % interval of the speed's logarithm."""
+    """Half of the interval of the speed's logarithm."""
+    passes: tuple[float, ...] = ()
+    """The speed in each pass."""
+    group: int = 0
+    """Those of the same group were timed in the same passes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +46,25 @@ class Duel:
     ours: Form | None
     """``None`` where no form of infopt errs as little, or none runs."""
 
+    @functools.cached_property
+    def _of_passes(self) -> Ratio | None:
+        """Where both were timed in the same passes: one beside the other in each of them."""
+        if self.ours is None or not self.ours.passes or self.ours.group != self.theirs.group:
+            return None
+        return beside(self.ours.passes, self.theirs.passes)
+
     @property
     def ratio(self) -> float:
         """How many times as fast as the peer infopt is; 0 where it has nothing to show."""
-        return self.ours.speed / self.theirs.speed if self.ours else 0.0
+        if self.ours is None:
+            return 0.0
+        return self._of_passes.value if self._of_passes else self.ours.speed / self.theirs.speed
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the ratio, by the intervals of both speeds, as if these were independent.
-
-        They are not quite: both are multiples of the same baseline, so that it is a little wide.
-        """
+        """Of the ratio; without passes in common by the intervals of both speeds."""
+        if self._of_passes:
+            return self._of_passes.low, self._of_passes.high
         half = math.exp(math.hypot(self.theirs.width, self.ours.width if self.ours else 0.0))
         return self.ratio / half, self.ratio * half
 
@@ -77,9 +92,11 @@ def forms(model: Results, cell: str, peers: Iterable[Peer] = PEERS) -> list[Form
     for peer in peers:
         result = model["peers"].get(peer.name, {"cells": {}})
         if cell in result["cells"]:
-            speed = result["cells"][cell]["speed"]
+            timed = result["cells"][cell]
+            speed, passes = timed["speed"], tuple(timed.get("passes", ()))
             width = math.log(speed["high"] / speed["low"]) / 2
-            found.append(Form(peer, speed["value"], result["error"], width))
+            group = timed.get("group", 0)
+            found.append(Form(peer, speed["value"], result["error"], width, passes, group))
     return found
 
 

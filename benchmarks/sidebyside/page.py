@@ -32,11 +32,11 @@ Every peer gets the same ONNX file (PyTorch's the module that it was exported fr
 what a user would do by the peer's documentation, each in an environment of its own, and loads
 the result into a process of its own. All processes are timed in one run: in shuffled order each
 makes one call that does not count and then calls for 20 ms or one of them, while all others are
-blocked on a pipe; it gives way when its threads have fallen asleep. *Speed* is the median of
-{PEERS[0].name} over that of the peer, with the 95 % interval of a bootstrap over passes. *Noise* is
-how far from one a second process of {PEERS[0].name} came out. *Error* is √(Σ(a-b)² / Σb²) of the
-worst output on inputs that nothing was calibrated on, against the original in ONNX Runtime
-with its optimizations off. *Kept* is the share of the pictures whose class is the same (top-1),
+stopped. *Speed* is the median over passes of {PEERS[0].name}'s time over that of the peer, both
+of the same pass, with its 95 % interval (of fewer than six passes: all of them). *Noise* is how far
+from one a second process of {PEERS[0].name} came out. *Error* is √(Σ(a-b)² / Σb²) of the worst
+output on inputs that nothing was calibrated on, against the original in ONNX Runtime with its
+optimizations off. *Kept* is the share of the pictures whose class is the same (top-1),
 or the cosine of sentence embeddings (embedding). *Optimize* is the processor time of one process
 and of what it starts, imports apart; two work at a time. *Memory* is the largest resident set of
 the process that optimizes and of the one that runs,
@@ -47,8 +47,8 @@ Each model is a run of its own; its heading says when it was taken, and on which
 *that saturates int8* cuts sums of products of uint8 and int8 off (x86 without VNNI): infopt's int8
 then runs on other kernels, or with coarser weights (*unsaturated*), while its peers' is less exact.
 
-infopt is set beside a peer with its fastest form that errs no more than the peer; errors up to
-{EXACT:g} count as equal. From {TIE} on it is not behind."""
+infopt is set beside a peer with its fastest form that errs no more than the peer, again pass by
+pass; errors up to {EXACT:g} count as equal. From {TIE} on it is not behind."""
 
 
 def page(results: Mapping[str, Any]) -> Page:

@@ -9,11 +9,10 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from infopt.measure.statistics import Ratio, noise_floor, ratio_of_medians
+from infopt.measure.statistics import Ratio, median_of_ratios
 from infopt.measure.timing import MIN_SAMPLE, SETTLED
 
 LEAST_PASSES = 3
@@ -93,40 +92,63 @@ def passes(
     return samples, raised
 
 
+def beside(base: Sequence[float], own: Sequence[float], noise: float = 0.0) -> Ratio:
+    """Median over passes of the one over the other.
+
+    The interval is one of 95 %; of fewer than six passes, which have none, it is all of them.
+    """
+    all_of_them = 1 - 2.0 ** (1 - len(own))
+    return median_of_ratios(base, own, noise=noise, confidence=min(0.95, all_of_them))
+
+
 @dataclasses.dataclass
 class Series:
     """All that was timed of a cell: workers that were loaded together make up a group.
 
-    Figures count as multiples of the median of the group's own baseline, so that those of
-    different groups can be put together.
+    Speeds are ratios within a pass: how fast the machine is changes from one second to the next,
+    for all of them at once.
     """
 
     baseline: str
     again: str
     """A second worker of the baseline, for the noise."""
-    seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    _relative: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    _base: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    groups: list[Mapping[str, list[float]]] = dataclasses.field(default_factory=list)
 
     def add(self, group: Mapping[str, list[float]]) -> None:
         """Take in the figures of a group, in which the baseline is."""
-        base = group[self.baseline]
-        middle = float(np.median(base))
-        for name, series in group.items():
-            self.seconds.setdefault(name, []).extend(series)
-            self._relative.setdefault(name, []).extend(value / middle for value in series)
-            self._base.setdefault(name, []).extend(value / middle for value in base)
+        self.groups.append(group)
+
+    def has(self, name: str) -> bool:
+        """Whether a worker was timed to the end."""
+        return any(name in group for group in self.groups)
+
+    def seconds(self, name: str) -> list[float]:
+        """Of each pass of all groups that a worker was in."""
+        return [value for group in self.groups for value in group.get(name, ())]
+
+    def _base(self, name: str) -> list[float]:
+        """The baseline's, of the same passes."""
+        return [value for group in self.groups if name in group for value in group[self.baseline]]
 
     @property
     def noise(self) -> float | None:
         """How far from one the baseline's speed beside itself came out; ``None``: not measured."""
-        if self.again not in self._relative:
+        if not self.has(self.again):
             return None
-        return noise_floor(self._base[self.again], self._relative[self.again])
+        return abs(beside(self._base(self.again), self.seconds(self.again)).value - 1)
 
     def speed(self, name: str) -> Ratio:
         """How many times as fast as the baseline a worker is."""
-        return ratio_of_medians(self._base[name], self._relative[name], noise=self.noise or 0.0)
+        return beside(self._base(name), self.seconds(name), self.noise or 0.0)
+
+    def passes(self, name: str) -> dict[str, Any]:
+        """A worker's group and in each of its passes its speed, ready for JSON.
+
+        With these any two workers of a group can be set beside each other as they were timed.
+        """
+        number, group = next((n, g) for n, g in enumerate(self.groups) if name in g)
+        ratios = zip(group[self.baseline], group[name], strict=True)
+        return {"group": number, "passes": [round(base / own, 4) for base, own in ratios]}
 
 
 @dataclasses.dataclass

@@ -1,9 +1,7 @@
 """A peer in a process of its own: ``python -m benchmarks.sidebyside.worker RECIPE JOB [serve]``.
 
 Without ``serve`` it optimizes and prints what that took. With it, it loads what was optimized
-and answers requests, a line of JSON each, until its input ends. Between two of them it is blocked
-on the pipe; and when it was timed it answers only once its threads sleep, which in some runtimes go
-on spinning for a while after a call and would take the cores from whoever is timed next.
+and answers requests, a line of JSON each, until its input ends.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import json
 import os
 import resource
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,13 +20,6 @@ from typing import Any, TextIO
 
 from benchmarks.sidebyside import job as files
 from benchmarks.sidebyside.job import Feeds, Job, Run
-
-LOOK = 0.002
-"""Seconds between two looks at the threads."""
-LOOKS = 3
-"""So many looks in a row find all of them asleep: some sleep for a moment between two spins."""
-LONGEST = 2.0
-"""Seconds after which a process that does not fall asleep answers all the same, and says so."""
 
 
 def peak_rss() -> int:
@@ -62,31 +52,6 @@ def _spent(process: int) -> float:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return 0.0
-
-
-def settle(task: Path = Path("/proc/self/task")) -> bool:
-    """Wait until the threads of this process sleep; whether they did in time."""
-    end = time.perf_counter() + LONGEST
-    quiet = 0
-    while quiet < LOOKS:
-        if time.perf_counter() > end:
-            return False
-        time.sleep(LOOK)
-        quiet = 0 if _awake(task) else quiet + 1
-    return True
-
-
-def _awake(task: Path) -> bool:
-    """Whether a thread beside this one runs, or waits for a core to run on."""
-    own = str(threading.get_native_id())
-    for thread in task.iterdir():
-        if thread.name == own:
-            continue
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
-            if state == "R":
-                return True
-    return False
 
 
 class Server:
@@ -133,7 +98,7 @@ class Server:
             self._loaded(self.feeds)
         seconds = (time.perf_counter() - start) / request["count"]
         gc.enable()
-        return {"seconds": seconds, "peak_rss": peak_rss(), "quiet": settle()}
+        return {"seconds": seconds, "peak_rss": peak_rss()}
 
     @property
     def _loaded(self) -> Run:

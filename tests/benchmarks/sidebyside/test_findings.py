@@ -1,3 +1,6 @@
+import dataclasses
+import math
+
 import pytest
 
 from benchmarks.sidebyside import findings
@@ -26,6 +29,17 @@ def test_rounding_of_float32_counts_as_equal() -> None:
     ours = [_form(1.2, 9e-5, "infopt")]
     assert findings.duel(_form(1.0, 1e-7), ours).ours == ours[0]
     assert findings.duel(_form(1.0, 1e-7), [_form(1.2, 2e-4, "infopt")]).ratio == 0.0
+
+
+def test_those_of_a_group_are_set_beside_each_other_pass_by_pass() -> None:
+    ours = dataclasses.replace(_form(1.5, 0.0, "infopt"), passes=(1.0, 2.0, 3.0))
+    theirs = dataclasses.replace(_form(1.6, 0.0), passes=(1.0, 1.6, 2.0))
+    duel = findings.duel(theirs, [ours])
+    assert duel.ratio == 1.25
+    assert duel.interval == (1.0, 1.5)
+    elsewhere = findings.duel(dataclasses.replace(theirs, group=1, width=0.1), [ours])
+    assert elsewhere.ratio == pytest.approx(1.5 / 1.6)
+    assert elsewhere.interval[0] == pytest.approx(elsewhere.ratio / math.exp(0.1))
 
 
 def test_rows_where_infopt_is_behind_come_first() -> None:

@@ -2,7 +2,14 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.sidebyside.schedule import LEAST_PASSES, Budget, Burst, Series, passes
+from benchmarks.sidebyside.schedule import (
+    LEAST_PASSES,
+    Budget,
+    Burst,
+    Series,
+    beside,
+    passes,
+)
 
 
 class Clock:
@@ -87,7 +94,26 @@ def test_speeds_are_beside_the_baseline_of_the_same_group() -> None:
     assert series.speed("a").value == pytest.approx(2.0)
     assert series.speed("b").value == pytest.approx(4.0)
     assert series.speed("base").value == 1.0
-    assert series.seconds["a"] == [0.5] * 3
+    assert series.seconds("a") == [0.5] * 3
+    assert series.passes("b") == {"group": 1, "passes": [4.0, 4.0, 4.0]}
+
+
+def test_a_machine_that_is_slower_in_some_passes_moves_no_speed() -> None:
+    series = Series("base", "again")
+    busy = [1.0, 1.6, 1.6, 1.0, 1.3, 1.6, 1.0]
+    series.add({"base": busy, "a": [0.8 * value for value in busy]})
+    speed = series.speed("a")
+    assert (speed.value, speed.low, speed.high) == pytest.approx((1.25,) * 3)
+
+
+def test_of_few_passes_the_interval_is_all_of_them() -> None:
+    few = beside([1.0, 1.0, 1.0], [0.5, 0.8, 1.0])
+    assert (few.low, few.value, few.high) == (1.0, 1.25, 2.0)
+    assert few.confidence == 0.75
+    assert beside([1.0], [0.5]).value == 2.0
+    many = beside([1.0] * 20, [float(value) for value in range(1, 21)])
+    assert many.confidence == 0.95
+    assert 1 / 20 < many.low < many.high < 1
 
 
 def test_the_noise_is_how_far_the_baseline_is_from_itself() -> None:
