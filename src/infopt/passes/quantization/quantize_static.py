@@ -60,7 +60,7 @@ class QuantizeStatic(Keeping):
     neighbours the sum is at most 128, for which steps are a quarter to a third coarser."""
     symmetric: bool = False
     """Whether the zero point of activations is that of a range around zero."""
-    method: str = "mse"
+    method: str = "min-max"
     """How ranges come from what was observed: ``min-max``, ``percentile``, ``entropy``, ``mse``."""
     algorithm: str = "nearest"
     """How weights are rounded: ``nearest``, or ``gptq`` where an input is one vector."""
