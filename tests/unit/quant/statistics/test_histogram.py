@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from infopt.errors import QuantizationError
-from infopt.quant.statistics.histogram import BINS, CHUNK, Histogram, observed
+from infopt.quant.statistics.histogram import BINS, CHUNK, HELD, Histogram, observed
 
 FLOATS = st.floats(width=32)
 VALUES = arrays.arrays(np.float32, st.integers(0, 60), elements=FLOATS)
@@ -42,6 +42,30 @@ def test_only_the_multiset_of_values_counts(
     for shard in shards:
         merged.merge(shard)
     assert same(merged, whole)
+
+
+@pytest.mark.parametrize(
+    "size", [1, 700, HELD // 3, HELD // 2, HELD - 1, HELD, HELD + 1, CHUNK + 1]
+)
+def test_what_is_held_back_is_counted_whenever_somebody_looks(size: int) -> None:
+    rng = np.random.default_rng(size)
+    values = rng.standard_t(3, 3 * HELD + 100).astype(np.float64)
+    values[::1000] = np.nan
+    batches = np.split(values, range(size, values.size, size)[:2000])
+    exact = values[np.isfinite(values)].astype(np.float32)
+    found, looked = Histogram(), Histogram()
+    for number, batch in enumerate(batches):
+        for histogram in (found, looked):
+            given_array = batch.copy()
+            histogram.update(given_array)
+            given_array[:] = 1e30  # it is the caller's
+        if number % 50 == 0:
+            seen = values[: sum(map(len, batches[: number + 1]))]
+            assert looked.count + looked.nonfinite == seen.size
+            assert looked.high == np.nanmax(seen.astype(np.float32), initial=-np.inf)
+    assert same(found, looked)
+    assert (found.count, found.low, found.high) == (exact.size, exact.min(), exact.max())
+    assert same(found, of(values))
 
 
 def test_four_shards_are_one_pass_and_batches_do_not_matter() -> None:
