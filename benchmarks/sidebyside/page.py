@@ -43,7 +43,8 @@ the process that optimizes and of the one that runs,
 *size* what has to be kept to run. Quantizers calibrate on the same samples. BERT, ViT, Whisper,
 LLaMA and ResNet have random weights, the others trained ones.
 
-Each model is a run of its own; its heading says when it was taken, and on which processor. One
+Each model is a run of its own; its heading says when it was taken, on which processor, and whether
+speeds are ratios of medians still, as they were before those within a pass. A processor
 *that saturates int8* cuts sums of products of uint8 and int8 off (x86 without VNNI): infopt's int8
 then runs on other kernels, or with coarser weights (*unsaturated*), while its peers' is less exact.
 
@@ -151,7 +152,9 @@ def _when(model: Mapping[str, Any]) -> str:
     """When a model was taken, and on what."""
     machine = model["hardware"]
     kind = " that saturates int8" if machine["saturates"] else ""
-    return f"; {model['date']}, {machine['cores']} cores of {machine['processor']}{kind}"
+    cells = [cell for peer in model["peers"].values() for cell in peer["cells"].values()]
+    way = "" if any("passes" in cell for cell in cells) or not cells else "; ratios of medians"
+    return f"; {model['date']}, {machine['cores']} cores of {machine['processor']}{kind}{way}"
 
 
 def _peer(name: str, peer: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
