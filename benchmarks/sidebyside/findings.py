@@ -49,7 +49,9 @@ class Duel:
     @functools.cached_property
     def _of_passes(self) -> Ratio | None:
         """Where both were timed in the same passes: one beside the other in each of them."""
-        if self.ours is None or not self.ours.passes or self.ours.group != self.theirs.group:
+        if self.ours is None or self.ours.group != self.theirs.group:
+            return None
+        if not self.ours.passes or len(self.ours.passes) != len(self.theirs.passes):
             return None
         return beside(self.ours.passes, self.theirs.passes)
 
