@@ -63,8 +63,9 @@ class Client:
         with contextlib.suppress(BrokenPipeError):  # that it has ended is seen below
             self._process.stdin.write(request.encode())
             self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._line(timeout))
+        line = self._line(timeout)
         self._signal(signal.SIGSTOP)
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PeerFailed(answer["error"])
         return answer

@@ -67,8 +67,9 @@ def test_the_worst_come_first(found: Ranking) -> None:
     noise = [damage.sqnr_db for damage in found.nodes]
     assert noise == sorted(noise)
     assert {damage.node for damage in found.nodes} == {"one", "two", "three", "sum", "four"}
-    # The errors of two nodes may cancel in part, so the worst alone can be as bad as all together.
-    assert found.together.sqnr_db < noise[1]
+    # The others' errors are a tenth of the worst one's at most, and may add to it or cancel.
+    assert noise[1] > noise[0] + 20
+    assert found.together.sqnr_db == pytest.approx(noise[0], abs=1)
     assert found.metric is None
     assert found.original is None
     assert len(found.samples) == 6
