@@ -32,10 +32,10 @@ class Form:
     error: float
     width: float = 0.0
     """Half of the interval of the speed's logarithm."""
-    passes: tuple[float, ...] = ()
-    """The speed in each pass."""
+    passes: tuple[tuple[float, ...], ...] = ()
+    """The speed in each pass of each round."""
     group: int = 0
-    """Those of the same group were timed in the same passes."""
+    """Those of the same group were timed in the same rounds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,10 @@ class Duel:
         """Where both were timed in the same passes: one beside the other in each of them."""
         if self.ours is None or self.ours.group != self.theirs.group:
             return None
-        if not self.ours.passes or len(self.ours.passes) != len(self.theirs.passes):
-            return None
-        return beside(self.ours.passes, self.theirs.passes)
+        rounds = zip(self.ours.passes, self.theirs.passes, strict=False)
+        both = [pair for own, other in rounds for pair in zip(own, other, strict=False)]
+        own, other = ([pair[side] for pair in both] for side in (0, 1))
+        return beside(own, other) if both else None
 
     @property
     def ratio(self) -> float:
@@ -95,7 +96,7 @@ def forms(model: Results, cell: str, peers: Iterable[Peer] = PEERS) -> list[Form
         result = model["peers"].get(peer.name, {"cells": {}})
         if cell in result["cells"]:
             timed = result["cells"][cell]
-            speed, passes = timed["speed"], tuple(timed.get("passes", ()))
+            speed, passes = timed["speed"], tuple(map(tuple, timed.get("passes", ())))
             width = math.log(speed["high"] / speed["low"]) / 2
             group = timed.get("group", 0)
             found.append(Form(peer, speed["value"], result["error"], width, passes, group))

@@ -20,8 +20,9 @@ class Peer:
     """A file of ``requirements/``; empty for the environment that runs the benchmark."""
     runtime: str
     """Whose kernels compute: ``ONNX Runtime``, ``OpenVINO`` or ``PyTorch``."""
-    slow: bool = False
-    """Whether it takes long to optimize: where time is short, others come first."""
+    needs: float = 0.0
+    """Seconds that it takes to optimize a large model, roughly: with less it is not begun, and
+    where time is short, those that need less come first."""
 
     @property
     def ours(self) -> bool:
@@ -56,21 +57,21 @@ PEERS: tuple[Peer, ...] = (
     Peer("onnxscript", "onnxscript_ort", "onnxscript", _ORT),
     Peer("onnxslim", "onnxslim_default", "onnxslim", _ORT),
     Peer("Olive", "olive_fp32", "olive", _ORT),
-    Peer("Olive int8", "olive_int8", "olive", _ORT, slow=True),
-    Peer("optimum O2", "optimum_o2", "optimum", _ORT, slow=True),
-    Peer("optimum O3", "optimum_o3", "optimum", _ORT, slow=True),
-    Peer("optimum dynamic int8", "optimum_dynamic", "optimum", _ORT, slow=True),
+    Peer("Olive int8", "olive_int8", "olive", _ORT, needs=30),
+    Peer("optimum O2", "optimum_o2", "optimum", _ORT, needs=30),
+    Peer("optimum O3", "optimum_o3", "optimum", _ORT, needs=30),
+    Peer("optimum dynamic int8", "optimum_dynamic", "optimum", _ORT, needs=30),
     Peer("OpenVINO", "openvino_fp32", "openvino", _OPENVINO),
     Peer("OpenVINO bf16", "openvino_bf16", "openvino", _OPENVINO),
-    Peer("OpenVINO NNCF int8", "openvino_int8", "openvino", _OPENVINO, slow=True),
+    Peer("OpenVINO NNCF int8", "openvino_int8", "openvino", _OPENVINO, needs=30),
     Peer("torch eager", "torch_eager", "torch", PYTORCH),
-    Peer("torch.compile", "torch_compile", "torch", PYTORCH, slow=True),
-    Peer("torch.compile bf16", "torch_compile_bf16", "torch", PYTORCH, slow=True),
-    Peer("torch.compile int8", "torch_compile_int8", "torch", PYTORCH, slow=True),
+    Peer("torch.compile", "torch_compile", "torch", PYTORCH, needs=120),
+    Peer("torch.compile bf16", "torch_compile_bf16", "torch", PYTORCH, needs=120),
+    Peer("torch.compile int8", "torch_compile_int8", "torch", PYTORCH, needs=120),
     Peer("infopt", "infopt_fp32", "", _ORT),
     Peer("infopt int8", "infopt_int8", "", _ORT),
     Peer("infopt int8, unsaturated", "infopt_unsaturated", "", _ORT),
-    Peer("infopt int8, unsaturated, GPTQ", "infopt_unsaturated_gptq", "", _ORT, slow=True),
+    Peer("infopt int8, unsaturated, GPTQ", "infopt_unsaturated_gptq", "", _ORT, needs=30),
     Peer("infopt int8-dynamic", "infopt_dynamic", "", _ORT),
     Peer("infopt int8-dynamic, unsaturated", "infopt_dynamic_unsaturated", "", _ORT),
 )

@@ -16,7 +16,7 @@ from benchmarks.sidebyside import judge
 from benchmarks.sidebyside.client import Client, PeerFailed
 from benchmarks.sidebyside.peers import BASELINE, PYTORCH, REFERENCE, Peer
 from benchmarks.sidebyside.schedule import Budget, Series, Timer, passes
-from benchmarks.sidebyside.workplace import Cell, Made, Workplace
+from benchmarks.sidebyside.workplace import Made, Workplace
 from infopt.measure.statistics import summarize
 
 AGAIN = dataclasses.replace(BASELINE, name="ORT default, again")
@@ -27,6 +27,9 @@ LEAST_FREE = 0.2
 
 LEAST_PATIENCE = 30.0
 """Seconds that one peer may take to optimize a model, however little time is left."""
+ROUNDS = 4
+"""So often every worker is started, where time allows: processes of the same model differ for as
+long as they live, which passes do not average."""
 NO_TIME = "not taken: the time was spent"
 
 Say = Callable[[str], None]
@@ -86,7 +89,7 @@ class Race:
             raise PeerFailed(f"no reference: {self.outcomes[REFERENCE.name].made.error}")
 
         def one(peer: Peer) -> None:
-            if budget.left:
+            if budget.left > self._needs(peer):
                 self._optimize(peer, min(self.patience, max(budget.left, LEAST_PATIENCE)))
             else:
                 self._made(peer, Made(error=NO_TIME))
@@ -96,10 +99,12 @@ class Race:
 
     def _in_turn(self) -> list[Peer]:
         """Those that take long at last, so that time leaves out as few as possible."""
-        refused = self.place.subject.module is None  # at once, by who takes nothing but modules
-        return sorted(
-            self.peers, key=lambda peer: peer.slow and not (refused and peer.runtime == PYTORCH)
-        )
+        return sorted(self.peers, key=self._needs)
+
+    def _needs(self, peer: Peer) -> float:
+        """Seconds that it takes; who takes nothing but modules refuses a file at once."""
+        refused = self.place.subject.module is None and peer.runtime == PYTORCH
+        return 0.0 if refused else peer.needs
 
     def _optimize(self, peer: Peer, patience: float) -> None:
         self._made(peer, self.place.optimize(peer, patience))
@@ -122,17 +127,33 @@ class Race:
         self.reference = judge.outputs(self._folder(REFERENCE, "unseen"))
         able = [peer for peer in self._in_turn() if not self.outcomes[peer.name].failed]
         waiting = [peer for peer in able if peer != BASELINE]
-        while True:
-            with contextlib.ExitStack() as stack:
-                group = self._start([BASELINE, AGAIN], stack, all_of_them=True)
-                group |= self._start(waiting, stack)
-                waiting = [peer for peer in waiting if peer not in group and self._alive(peer)]
-                self._time(group, budget, seconds)
-            if not budget.left:
-                for peer in waiting:
-                    self.outcomes[peer.name].failed[""] = NO_TIME
-            if not waiting or not budget.left:
-                return
+        groups: list[list[Peer]] = []
+        before = budget.left
+        while not groups or (waiting and budget.left):
+            groups.append(self._round(waiting, len(groups), budget, seconds / ROUNDS))
+            waiting = [peer for peer in waiting if peer not in groups[-1] and self._alive(peer)]
+        for peer in waiting:
+            self.outcomes[peer.name].failed[""] = NO_TIME
+        took = before - budget.left
+        for _ in range(1, ROUNDS):
+            if budget.left <= took:
+                break
+            for number, peers in enumerate(groups):
+                self._round(peers, number, budget, seconds / ROUNDS)
+
+    def _round(
+        self, peers: Sequence[Peer], number: int, budget: Budget, seconds: float
+    ) -> list[Peer]:
+        """Time as many of the peers as there is memory for, each in a new process, in all cells.
+
+        Returns:
+            Which they are: a group, of this number.
+        """
+        with contextlib.ExitStack() as stack:
+            clients = self._start([BASELINE, AGAIN], stack, all_of_them=True)
+            clients |= self._start(peers, stack)
+            self._time(clients, number, budget, seconds)
+        return [peer for peer in peers if peer in clients]
 
     def _alive(self, peer: Peer) -> bool:
         return "" not in self.outcomes[peer.name].failed
@@ -156,7 +177,7 @@ class Race:
                     elif peer in (BASELINE, AGAIN):
                         raise PeerFailed(f"no baseline: {error}")
                     else:
-                        self.outcomes[peer.name].failed[""] = error
+                        self._fail([peer], "", error)
                         self.say(f"  {peer.name}: {error}")
         return group
 
@@ -200,32 +221,34 @@ class Race:
         if self.place.subject.metric:
             outcome.metric = judge.METRICS[self.place.subject.metric](found, self.reference)
 
-    def _time(self, group: dict[Peer, Client], budget: Budget, seconds: float) -> None:
-        for number, cell in enumerate(self.place.cells):
-            if number and not budget.left:
-                self._fail(group, cell, NO_TIME)
+    def _time(self, group: dict[Peer, Client], number: int, budget: Budget, seconds: float) -> None:
+        for done, cell in enumerate(self.place.cells):
+            if done and not budget.left:
+                self._fail(group, cell.name, NO_TIME)
                 continue
             timers: dict[str, Timer] = {}
             for peer, client in group.items():
                 with contextlib.suppress(PeerFailed):  # it will say so again when it is timed
                     client.ask("bind", timeout=self.patience, feeds=self.place.feeds(cell))
                 timers[peer.name] = functools.partial(self._call, client, peer)
-            share = budget.share(len(self.place.cells) - number)
+            share = budget.share(len(self.place.cells) - done)
             samples, raised = passes(timers, min(seconds, share))
-            for name, error in raised.items():
-                if name in self.outcomes:
-                    self.outcomes[name].failed[cell.name] = str(error)
+            for peer in group:
+                if peer.name in raised:
+                    self._fail([peer], cell.name, str(raised[peer.name]))
             if BASELINE.name in raised:  # nothing is a multiple of it then
-                self._fail(group, cell, f"no baseline: {raised[BASELINE.name]}")
+                self._fail(group, cell.name, f"no baseline: {raised[BASELINE.name]}")
                 continue
-            self.series[cell].add(samples)
+            self.series[cell].add(samples, number)
             count = len(samples[BASELINE.name])
             self.say(f"  {cell.name}: {len(samples)} workers, {count} passes")
 
-    def _fail(self, group: Iterable[Peer], cell: Cell, reason: str) -> None:
-        for peer in group:
-            if peer != AGAIN:
-                self.outcomes[peer.name].failed.setdefault(cell.name, reason)
+    def _fail(self, peers: Iterable[Peer], cell: str, reason: str) -> None:
+        """Keep why there are no figures; of those that have some from another round, nothing."""
+        for peer in peers:
+            timed = {c.name for c, series in self.series.items() if series.has(peer.name)}
+            if peer != AGAIN and (cell not in timed if cell else not timed):
+                self.outcomes[peer.name].failed.setdefault(cell, reason)
 
     def _call(self, client: Client, peer: Peer, lead: int, count: int) -> float:
         answer = client.ask("time", timeout=self.patience, lead=lead, count=count)

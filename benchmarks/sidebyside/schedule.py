@@ -103,7 +103,7 @@ def beside(base: Sequence[float], own: Sequence[float], noise: float = 0.0) -> R
 
 @dataclasses.dataclass
 class Series:
-    """All that was timed of a cell: workers that were loaded together make up a group.
+    """All that was timed of a cell, in rounds: each has processes of its own.
 
     Speeds are ratios within a pass: how fast the machine is changes from one second to the next,
     for all of them at once.
@@ -112,23 +112,30 @@ class Series:
     baseline: str
     again: str
     """A second worker of the baseline, for the noise."""
-    groups: list[Mapping[str, list[float]]] = dataclasses.field(default_factory=list)
+    rounds: list[tuple[int, Mapping[str, list[float]]]] = dataclasses.field(default_factory=list)
+    """The number of the group, and its figures."""
 
-    def add(self, group: Mapping[str, list[float]]) -> None:
-        """Take in the figures of a group, in which the baseline is."""
-        self.groups.append(group)
+    def add(self, samples: Mapping[str, list[float]], group: int = 0) -> None:
+        """Take in the figures of a round, in which the baseline is.
+
+        Args:
+            samples: By worker, one for each pass.
+            group: Workers that are loaded together make up a group; it may have many rounds.
+        """
+        self.rounds.append((group, samples))
 
     def has(self, name: str) -> bool:
         """Whether a worker was timed to the end."""
-        return any(name in group for group in self.groups)
+        return any(name in samples for _, samples in self.rounds)
 
     def seconds(self, name: str) -> list[float]:
-        """Of each pass of all groups that a worker was in."""
-        return [value for group in self.groups for value in group.get(name, ())]
+        """Of each pass of all rounds that a worker was in."""
+        return [value for _, samples in self.rounds for value in samples.get(name, ())]
 
     def _base(self, name: str) -> list[float]:
         """The baseline's, of the same passes."""
-        return [value for group in self.groups if name in group for value in group[self.baseline]]
+        rounds = [samples for _, samples in self.rounds if name in samples]
+        return [value for samples in rounds for value in samples[self.baseline]]
 
     @property
     def noise(self) -> float | None:
@@ -142,13 +149,18 @@ class Series:
         return beside(self._base(name), self.seconds(name), self.noise or 0.0)
 
     def passes(self, name: str) -> dict[str, Any]:
-        """A worker's group and in each of its passes its speed, ready for JSON.
+        """A worker's group, and its speed in each pass of each of the group's rounds, for JSON.
 
-        With these any two workers of a group can be set beside each other as they were timed.
+        With these any two workers of a group can be set beside each other as they were timed. A
+        round that it was not in is empty.
         """
-        number, group = next((n, g) for n, g in enumerate(self.groups) if name in g)
-        ratios = zip(group[self.baseline], group[name], strict=True)
-        return {"group": number, "passes": [round(base / own, 4) for base, own in ratios]}
+        group = next(group for group, samples in self.rounds if name in samples)
+        rounds = []
+        for number, samples in self.rounds:
+            if number == group:
+                pairs = zip(samples[self.baseline], samples.get(name, ()), strict=False)
+                rounds.append([round(base / own, 4) for base, own in pairs])
+        return {"group": group, "passes": rounds}
 
 
 @dataclasses.dataclass

@@ -32,8 +32,8 @@ def test_rounding_of_float32_counts_as_equal() -> None:
 
 
 def test_those_of_a_group_are_set_beside_each_other_pass_by_pass() -> None:
-    ours = dataclasses.replace(_form(1.5, 0.0, "infopt"), passes=(1.0, 2.0, 3.0))
-    theirs = dataclasses.replace(_form(1.6, 0.0), passes=(1.0, 1.6, 2.0))
+    ours = dataclasses.replace(_form(1.5, 0.0, "infopt"), passes=((1.0, 2.0), (3.0,)))
+    theirs = dataclasses.replace(_form(1.6, 0.0), passes=((1.0, 1.6), (2.0,)))
     duel = findings.duel(theirs, [ours])
     assert duel.ratio == 1.25
     assert duel.interval == (1.0, 1.5)

@@ -91,7 +91,7 @@ def test_a_model_says_when_where_and_how_it_was_timed(found: dict[str, Any]) -> 
     text = page(found).render(_document(found))
     assert f"{heading} that saturates int8; ratios of medians\n" in text
     found["models"][0]["hardware"] = {**found["models"][0]["hardware"], "saturates": False}
-    found["models"][0]["peers"]["infopt"]["cells"]["a"]["passes"] = [1.0, 1.1]
+    found["models"][0]["peers"]["infopt"]["cells"]["a"]["passes"] = [[1.0, 1.1]]
     assert f"{heading}\n" in page(found).render(_document(found))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -88,7 +89,11 @@ def test_all_figures_of_a_model(place: Workplace, monkeypatch: pytest.MonkeyPatc
     assert peers["ORT static int8"]["metric"] > 0.5
     assert peers["infopt"]["optimize_peak_rss"] > 10_000_000
     assert peers["ORT default"]["cells"]["1x64"]["samples"] > 3  # it is in both groups
-    assert sum("3 workers" in line for line in said) == 4
+    assert sum("3 workers" in line for line in said) == 2 * 2 * run.ROUNDS
+    for name in ("infopt", "ORT static int8"):
+        passes = peers[name]["cells"]["8x64"]["passes"]
+        assert len(passes) == run.ROUNDS
+        assert min(map(len, passes)) >= 3
     results = {"threads": 1, "peers": list(peers), "models": [{**found, **TAKEN}]}
     assert len(findings.rows(results)) == 2
     captions = [caption for caption, _, _ in page(results).tables]
@@ -123,7 +128,29 @@ def test_several_at_once_and_the_first_cell_whatever_time_is_left(place: Workpla
         assert set(found[name]["cells"]) == {"1x64"}
         assert found[name]["failed"] == {"8x64": NO_TIME}
         assert found[name]["cells"]["1x64"]["samples"] >= 3
-    assert any(line.startswith("  1x64: 5 workers") for line in said)
+    assert sum(line.startswith("  1x64: 5 workers") for line in said) == 1  # of one round
+    assert {len(peer["cells"]["1x64"]["passes"]) for peer in found.values()} == {1}
+
+
+@pytest.mark.slow
+def test_who_does_not_load_again_keeps_its_figures(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    race, said = _race(place, "infopt")
+    race.optimize(Budget(5))
+    time = race._time
+    engine = place.of(_peers("infopt")[0]) / "made" / "engine"
+
+    def and_break(*given: Any) -> None:
+        time(*given)
+        (engine / "manifest.json").unlink(missing_ok=True)
+
+    monkeypatch.setattr(race, "_time", and_break)
+    race.run(Budget(5), 0.1)
+    found = race.as_dict()["peers"]["infopt"]
+    assert not found["failed"]
+    assert [bool(series) for series in found["cells"]["1x64"]["passes"]] == [True] + 3 * [False]
+    assert sum("manifest.json" in line for line in said) == run.ROUNDS - 1
 
 
 def test_who_takes_long_comes_last(place: Workplace) -> None:
@@ -138,6 +165,14 @@ def test_who_takes_long_comes_last(place: Workplace) -> None:
         "OpenVINO NNCF int8",
         "torch.compile",
     ]
+
+
+def test_what_needs_more_time_than_there_is_is_not_begun(place: Workplace) -> None:
+    race, said = _race(place, "infopt", "OpenVINO NNCF int8")
+    race.optimize(Budget(0.4))
+    assert race.outcomes["OpenVINO NNCF int8"].failed == {"": NO_TIME}
+    assert not race.outcomes["infopt"].failed
+    assert f"  OpenVINO NNCF int8: {NO_TIME}" in said
 
 
 def test_without_a_reference_there_is_no_race(place: Workplace) -> None:

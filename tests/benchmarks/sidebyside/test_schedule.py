@@ -90,12 +90,24 @@ def test_who_fails_is_left_out_from_there_on(call: int) -> None:
 def test_speeds_are_beside_the_baseline_of_the_same_group() -> None:
     series = Series("base", "again")
     series.add({"base": [1.0, 1.0, 1.0], "again": [1.1, 1.1, 1.1], "a": [0.5, 0.5, 0.5]})
-    series.add({"base": [4.0, 4.0, 4.0], "again": [4.0, 4.0, 4.0], "b": [1.0, 1.0, 1.0]})
+    series.add({"base": [4.0, 4.0, 4.0], "again": [4.0, 4.0, 4.0], "b": [1.0, 1.0, 1.0]}, 1)
     assert series.speed("a").value == pytest.approx(2.0)
     assert series.speed("b").value == pytest.approx(4.0)
     assert series.speed("base").value == 1.0
     assert series.seconds("a") == [0.5] * 3
-    assert series.passes("b") == {"group": 1, "passes": [4.0, 4.0, 4.0]}
+    assert series.passes("b") == {"group": 1, "passes": [[4.0, 4.0, 4.0]]}
+
+
+def test_rounds_of_a_group_are_kept_apart_and_one_may_be_missed() -> None:
+    series = Series("base", "again")
+    series.add({"base": [1.0, 1.0], "a": [0.5, 0.5], "b": [1.0, 1.0]})
+    series.add({"base": [8.0, 8.0]}, 1)
+    series.add({"base": [2.0, 2.0, 2.0], "b": [0.5, 0.5, 0.5]})
+    assert series.passes("a") == {"group": 0, "passes": [[2.0, 2.0], []]}
+    assert series.passes("b") == {"group": 0, "passes": [[1.0, 1.0], [4.0, 4.0, 4.0]]}
+    assert series.speed("a").value == 2.0
+    assert series.speed("b").value == 4.0
+    assert series.seconds("base") == [1.0, 1.0, 8.0, 8.0, 2.0, 2.0, 2.0]
 
 
 def test_a_machine_that_is_slower_in_some_passes_moves_no_speed() -> None:
