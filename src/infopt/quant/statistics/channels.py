@@ -9,7 +9,7 @@ import numpy as np
 
 from infopt.errors import QuantizationError
 from infopt.quant.granularity import normal_axis
-from infopt.quant.statistics.exact import TERMS, UNITS, ExactSum
+from infopt.quant.statistics.exact import TERMS, UNITS, ExactSum, cuts
 from infopt.quant.statistics.state import read, require
 
 CHUNK = 1 << 15
@@ -187,10 +187,10 @@ class _Seen:
         np.minimum(self.low, low, out=self.low)
         np.maximum(self.high, high, out=self.high)
         self.count += count
-        wide = values.astype(np.float64)
         largest = max(float(-low.min()), float(high.max()), 0.0)
-        self.absolute.add(np.abs(wide), largest)
-        self.total.add(wide, largest)
+        for unit, sums, magnitudes in cuts(values, largest):
+            self.total.add(sums, unit)
+            self.absolute.add(magnitudes, unit)
 
 
 def _chunks(blocks: np.ndarray) -> Iterator[np.ndarray]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 
 DIGIT = 40
@@ -10,18 +13,14 @@ UNITS = tuple(range(-184, 97, DIGIT))
 """Binary exponents of the digits' units: from below the smallest float32 to 2^136."""
 TERMS = 1 << 12
 """Terms that are added in floating point before they become integers."""
+_FINEST = -149
+"""Of the smallest float32: nothing is left below it."""
 _ROUNDS = 1 << 10
 """Additions after which digits are carried: 2^10 of at most 2^52 fit into 63 bits."""
 
 
 class ExactSum:
     """Sums, one for each of ``size`` channels, as numbers of eight digits of 40 bits.
-
-    A float32 is cut at multiples of 2^(40 i - 24). The parts between two cuts have at most 41
-    bits, so float64 adds up to ``TERMS`` of them without rounding, whatever the order, and the
-    sums are carried into int64 digits. This is the idea of Demmel & Nguyen, "Fast Reproducible
-    Floating-Point Summation" (ARITH 2013), with as many cuts as it takes to lose nothing. Most
-    data needs two of the eight.
 
     Digits are canonical (all but the last are within ``[0, 2^40)``): equal sums are equal arrays.
     """
@@ -30,28 +29,12 @@ class ExactSum:
         self.digits = np.zeros((len(UNITS), size), np.int64)
         self._pending = 0
 
-    def add(self, values: np.ndarray, magnitude: float) -> None:
-        """Add float64 ``values`` that are exact float32 numbers; they are overwritten.
-
-        Args:
-            values: ``(n, channels, m)`` with ``n · m <= TERMS``, finite.
-            magnitude: At least the largest absolute value.
-        """
-        level = 0
-        while magnitude >= 2.0 ** (UNITS[level] + DIGIT):
-            level += 1
-        while level >= 0:
-            unit = UNITS[level]
-            # Adding 1.5 · 2^52 units leaves no room for less than a unit; the rest is exact.
-            ruler = 1.5 * 2.0 ** (52 + unit)
-            parts = values + ruler
-            parts -= ruler
-            sums = parts.sum(axis=(0, 2)) * 2.0**-unit
-            self.digits[level] += sums.astype(np.int64)
-            values -= parts
-            if not values.any():
-                break
-            level -= 1
+    def add(self, sums: np.ndarray, unit: int) -> None:
+        """Add ``sums`` times ``2^unit``: float64 ``(size,)`` of :func:`cuts`."""
+        level, shift = divmod(unit - UNITS[0], DIGIT)
+        whole = sums.astype(np.int64)
+        self.digits[level] += (whole & ((1 << (DIGIT - shift)) - 1)) << shift
+        self.digits[level + 1] += whole >> (DIGIT - shift)
         self._pending += 1
         if self._pending >= _ROUNDS:
             self.carry()
@@ -79,3 +62,38 @@ class ExactSum:
             )
             found[index] = total / (count << -UNITS[0]) if count else 0.0
         return found
+
+
+def cuts(values: np.ndarray, magnitude: float) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The sums of values, and of their magnitudes, in parts that are exact.
+
+    Every value is cut 40 bits below the largest. The upper parts are whole multiples of a unit,
+    below 2^40, so float64 adds up to ``TERMS`` of them without rounding, whatever the order. What
+    is below, of the few values that have something there, is cut again. This is the idea of
+    Demmel & Nguyen, "Fast Reproducible Floating-Point Summation" (ARITH 2013), with as many cuts
+    as it takes to lose nothing.
+
+    Args:
+        values: float32 ``(n, channels, m)`` with ``n · m <= TERMS``, finite.
+        magnitude: At least the largest absolute value.
+
+    Yields:
+        The binary exponent of a unit, and how many units the parts come to in each channel: of
+        the values and of their magnitudes, float64 ``(channels,)`` of at most 2^52.
+    """
+    _, channels, m = values.shape
+    unit = max(math.frexp(magnitude)[1] - DIGIT, _FINEST)
+    rest = np.multiply(values, math.ldexp(1.0, -unit), dtype=np.float64)
+    parts = np.trunc(rest)  # towards 0: each part has the sign of its value
+    yield unit, parts.sum(axis=(0, 2)), np.abs(parts).sum(axis=(0, 2))
+    rest -= parts
+    where = np.flatnonzero(rest)
+    few, channel = rest.ravel()[where], where // m % channels
+    while few.size:
+        finer = max(unit - DIGIT, _FINEST)
+        few *= math.ldexp(1.0, unit - finer)
+        unit, parts = finer, np.trunc(few)
+        yield unit, *(np.bincount(channel, part, channels) for part in (parts, np.abs(parts)))
+        few -= parts
+        left = few != 0
+        few, channel = few[left], channel[left]

@@ -44,6 +44,8 @@ def test_only_the_multiset_of_values_counts(values: np.ndarray, data: st.DataObj
         if finite:
             exact = sum(map(Fraction, finite), Fraction(0)) / len(finite)
             assert whole.mean[channel] == float(exact)
+            exact = sum((Fraction(abs(x)) for x in finite), Fraction(0)) / len(finite)
+            assert whole.mean_magnitude[channel] == float(exact)
             assert (whole.low[channel], whole.high[channel]) == (min(finite), max(finite))
             assert whole.magnitude[channel] == max(map(abs, finite))
 

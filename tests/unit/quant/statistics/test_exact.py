@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from infopt.quant.statistics.exact import DIGIT, UNITS, ExactSum
+from infopt.quant.statistics.exact import DIGIT, UNITS, ExactSum, cuts
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -13,8 +13,9 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 def summed(*parts: np.ndarray) -> ExactSum:
     found = ExactSum(1)
     for part in parts:
-        wide = part.astype(np.float64).reshape(1, 1, -1)
-        found.add(wide, float(np.abs(part).max(initial=0)))
+        largest = float(np.abs(part).max(initial=0))
+        for unit, sums, _ in cuts(part.reshape(1, 1, -1), largest):
+            found.add(sums, unit)
     found.carry()
     return found
 
@@ -46,7 +47,9 @@ def test_many_additions_do_not_overflow() -> None:
     found = ExactSum(2)
     largest = float(np.finfo(np.float32).max)
     for _ in range(5000):
-        found.add(np.full((1, 2, 4096), [[[largest], [-largest]]]), largest)
+        values = np.full((1, 2, 4096), [[[largest], [-largest]]], np.float32)
+        for unit, sums, _ in cuts(values, largest):
+            found.add(sums, unit)
     found.carry()
     assert found.divided(np.array([5000 * 4096, 5000 * 4096])).tolist() == [largest, -largest]
 
