@@ -39,6 +39,17 @@ def test_keywords_or_a_dictionary(session: Session) -> None:
     np.testing.assert_array_equal(session({"x": X}, k=K)["j"], [-5])
 
 
+def test_what_numpy_makes_an_array_of_is_taken(session: Session) -> None:
+    class Wrapped:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            return X
+
+    for x in (Wrapped(), np.asmatrix(X), np.ma.masked_array(X), np.repeat(X, 2, 1)[:, ::2]):
+        outputs = session(x=x, k=[5])
+        np.testing.assert_array_equal(outputs["y"], [[1, 0, 3, 0]])
+        assert outputs["j"].tolist() == [-5]
+
+
 def test_torch_in_torch_out(session: Session) -> None:
     torch = pytest.importorskip("torch")
     outputs = session(x=torch.from_numpy(X).requires_grad_(), k=torch.from_numpy(K))
@@ -59,6 +70,8 @@ def test_specifications(session: Session) -> None:
         ({"x": X}, "input 'k' is missing; the inputs are x, k"),
         ({"x": X, "k": K, "z": K}, "there is no input 'z'"),
         ({"x": X.astype(np.float64), "k": K}, r"is float64, but the model takes float32"),
+        ({"x": X.astype(">f4"), "k": K}, r"is >f4, but the model takes float32"),
+        ({"x": X.tolist(), "k": K}, r"is float64, but the model takes float32"),
         ({"x": X[0], "k": K}, r"has shape \[4\], but the model takes rank 2"),
         ({"x": np.zeros((1, 5), np.float32), "k": K}, "cannot run on these inputs"),
         (
