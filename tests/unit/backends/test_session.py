@@ -44,7 +44,7 @@ def test_what_numpy_makes_an_array_of_is_taken(session: Session) -> None:
         def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
             return X
 
-    for x in (Wrapped(), np.asmatrix(X), np.ma.masked_array(X), np.repeat(X, 2, 1)[:, ::2]):
+    for x in (Wrapped(), np.ma.masked_array(X), np.repeat(X, 2, 1)[:, ::2]):
         outputs = session(x=x, k=[5])
         np.testing.assert_array_equal(outputs["y"], [[1, 0, 3, 0]])
         assert outputs["j"].tolist() == [-5]
