@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data, models
+from benchmarks import data, models, written
 from benchmarks.models import ZOO, Feeds
 
 
@@ -212,6 +212,11 @@ def _pictures() -> list[Feeds]:
     return [{"inputs": part} for part in np.split(crops, 5)]
 
 
+def _other_pages() -> list[Feeds]:
+    """Pages with other pictures behind them."""
+    return written.pages((1,) * 8, 50, data.pictures())
+
+
 def _from_zoo(name: str, **fields: Any) -> Subject:
     model = next(model for model in ZOO if model.name == name)
 
@@ -289,8 +294,17 @@ SUBJECTS: tuple[Subject, ...] = (
         held_out=_pictures,
         metric="top-1",
     ),
-    _from_zoo("PP-OCRv4 detection"),
-    _from_zoo("PP-OCR direction", metric="top-1"),
+    _from_zoo(
+        "PP-OCRv4 detection",
+        calibration=functools.partial(written.pages, (1,) * 16, 0),
+        held_out=_other_pages,
+    ),
+    _from_zoo(
+        "PP-OCR direction",
+        calibration=functools.partial(written.lines, (1,) * 32, 0),
+        held_out=functools.partial(written.lines, (50,) * 4, 50),
+        metric="top-1",
+    ),
     _from_zoo("Silero VAD"),
 )
 """The models of the comparison with peers."""
