@@ -133,6 +133,28 @@ def test_several_at_once_and_the_first_cell_whatever_time_is_left(place: Workpla
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("minutes", "asked"), [(10.0, [1.0] * 4), (1.5, [1.0, 1.0, 3.0]), (0.7, [1.0, 3.0])]
+)
+def test_what_is_too_short_for_another_round_goes_to_the_last(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, minutes: float, asked: list[float]
+) -> None:
+    race, _ = _race(place)
+    race.optimize(Budget(5))
+    now = 0.0
+    found: list[float] = []
+
+    def spend(group: object, number: int, budget: Budget, seconds: float) -> None:
+        nonlocal now
+        found.append(seconds)
+        now += 40.0
+
+    monkeypatch.setattr(race, "_time", spend)
+    race.run(Budget(minutes, lambda: now), 4.0)
+    assert found == asked
+
+
+@pytest.mark.slow
 def test_who_does_not_load_again_keeps_its_figures(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
