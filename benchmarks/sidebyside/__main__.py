@@ -105,7 +105,7 @@ def main(
     difference to that: the page says what was not taken. A run that was cut short has left what it
     found in build/sidebyside/so-far.json.
     """
-    whole = not (quick or any((peers, batches, sizes, seconds, threads)))
+    whole = not (quick or any((peers, batches, sizes, threads)))
     models = models or (QUICK_MODELS if quick else ())
     batches = batches or ((1,) if quick else (1, 8))
     sizes = sizes or (1 if quick else 2)
