@@ -188,11 +188,11 @@ class Race:
         return group
 
     def _ready(self, peer: Peer, client: Client) -> str:
-        """Load the model and judge it; what went wrong, if something did."""
+        """Load the model and judge it, if it has not been; what went wrong, if something did."""
         try:
             client.ask("load", timeout=self.patience)
             self._shapes(client, peer)
-            if peer != AGAIN:
+            if peer != AGAIN and self.outcomes[peer.name].error is None:
                 self._judge(client, peer)
         except (PeerFailed, judge.WrongOutputs) as error:
             client.close()
