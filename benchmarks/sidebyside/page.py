@@ -32,11 +32,12 @@ Every peer gets the same ONNX file (PyTorch's the module that it was exported fr
 what a user would do by the peer's documentation, each in an environment of its own, and loads
 the result into a process of its own. All processes are timed in one run: in shuffled order each
 makes one call that does not count and then calls for 20 ms or one of them, while all others are
-stopped; where there is time, all are started anew and timed again, four times in all. *Speed* is the median over passes of {PEERS[0].name}'s time over that of the peer, both
-of the same pass, with its 95 % interval (of fewer than six passes: all of them). *Noise* is how far
-from one a second process of {PEERS[0].name} came out. *Error* is √(Σ(a-b)² / Σb²) of the worst
-output on inputs that nothing was calibrated on, against the original in ONNX Runtime with its
-optimizations off. *Kept* is the share of the pictures whose class is the same (top-1),
+stopped; where there is time, all are started anew and timed again, four times in all. *Speed* is
+the median over passes of {PEERS[0].name}'s time over that of the peer, both of the same pass, with
+its 95 % interval (of fewer than six passes: all of them). *Noise* is how far from one a second
+process of {PEERS[0].name} came out. *Error* is √(Σ(a-b)² / Σb²) of the worst output on inputs that
+nothing was calibrated on, against the original in ONNX Runtime with its optimizations off.
+*Kept* is the share of the pictures whose class is the same (top-1),
 or the cosine of sentence embeddings (embedding). *Optimize* is the processor time of one process
 and of what it starts, imports apart; two work at a time. *Memory* is the largest resident set of
 the process that optimizes and of the one that runs,
