@@ -23,7 +23,8 @@ AGAIN = dataclasses.replace(BASELINE, name="ORT default, again")
 AT_ONCE = 2
 """So many peers optimize at once, and load: for most of it they have one thread, or wait."""
 LEAST_FREE = 0.2
-"""Part of the machine's memory that stays free: no worker is started beyond."""
+"""Part of the machine's memory that stays free: no worker is started beyond, where the largest so
+far is what the next may need."""
 
 LEAST_PATIENCE = 30.0
 """Seconds that one peer may take to optimize a model, however little time is left."""
@@ -76,6 +77,8 @@ class Race:
         self.outcomes: dict[str, Outcome] = {}
         self.series = {cell: Series(BASELINE.name, AGAIN.name) for cell in place.cells}
         self.reference: list[list[Any]] = []
+        self.largest = 0
+        """Bytes that a worker has held at most, once it has run every cell."""
 
     def optimize(self, budget: Budget) -> None:
         """Let every peer optimize the model, each in a process of its own, while there is time.
@@ -171,8 +174,7 @@ class Race:
         group: dict[Peer, Client] = {}
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             for at in range(0, len(peers), AT_ONCE):
-                memory = psutil.virtual_memory()
-                if group and not all_of_them and memory.available < LEAST_FREE * memory.total:
+                if group and not all_of_them and self._full():
                     break
                 some = peers[at : at + AT_ONCE]
                 clients = [stack.enter_context(self.place.start(peer)) for peer in some]
@@ -186,6 +188,11 @@ class Race:
                         self._fail([peer], "", error)
                         self.say(f"  {peer.name}: {error}")
         return group
+
+    def _full(self) -> bool:
+        """Whether there is no room for as many workers as load at once."""
+        memory = psutil.virtual_memory()
+        return memory.available - AT_ONCE * self.largest < LEAST_FREE * memory.total
 
     def _ready(self, peer: Peer, client: Client) -> str:
         """Load the model and judge it, if it has not been; what went wrong, if something did."""
@@ -208,7 +215,8 @@ class Race:
         for cell in self.place.cells:
             into = folder / f"{cell.name}.npz"
             feeds = self.place.feeds(cell)
-            client.ask("outputs", timeout=self.patience, feeds=feeds, into=into)
+            answer = client.ask("outputs", timeout=self.patience, feeds=feeds, into=into)
+            self.largest = max(self.largest, answer["peak_rss"])
 
     def _unseen(self, client: Client, peer: Peer) -> None:
         for feeds in self.place.unseen():
