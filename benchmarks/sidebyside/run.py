@@ -22,7 +22,7 @@ from infopt.measure.statistics import summarize
 AGAIN = dataclasses.replace(BASELINE, name="ORT default, again")
 AT_ONCE = 2
 """So many peers optimize at once, and load: for most of it they have one thread, or wait."""
-LEAST_FREE = 0.2
+LEAST_FREE = 0.1
 """Part of the machine's memory that stays free: no worker is started beyond, where the largest so
 far is what the next may need."""
 
@@ -192,7 +192,7 @@ class Race:
     def _full(self) -> bool:
         """Whether there is no room for as many workers as load at once."""
         memory = psutil.virtual_memory()
-        return memory.available - AT_ONCE * self.largest < LEAST_FREE * memory.total
+        return bool(memory.available - AT_ONCE * self.largest < LEAST_FREE * memory.total)
 
     def _ready(self, peer: Peer, client: Client) -> str:
         """Load the model and judge it, if it has not been; what went wrong, if something did."""
