@@ -38,7 +38,7 @@ from infopt.subjects import Benchmark, load_engine, model_file, open_session
 from infopt.target import DEFAULT_TARGET, parse_target
 from infopt.tuning.limits import Limits, limits
 from infopt.tuning.metric import MetricSource
-from infopt.tuning.search import keep_worst
+from infopt.tuning.search import advice, keep_worst
 from infopt.verification import (
     be_strict,
     budget,
@@ -249,6 +249,7 @@ def optimize(
                 allowed,
                 observe=observe,
                 hint=OUTSIDE if calibration is not None and data is None else "",
+                advice=advice(passes, allowed) if wanted is None else "",
                 force=force,
                 tell=on_event,
             )

@@ -77,6 +77,7 @@ def examine(
     *,
     observe: Observer | None = None,
     hint: str = "",
+    advice: str = "",
     force: bool,
     tell: Listener,
 ) -> dict[str, Any]:
@@ -91,6 +92,7 @@ def examine(
         allowed: How far it may be from the original.
         observe: Knows what was observed where the pipeline calibrates.
         hint: What else an error is to say.
+        advice: What to do first, where the payload is wrong.
         force: Whether a payload that is wrong is evidence, too, instead of an error.
         tell: Told of every step.
 
@@ -140,8 +142,9 @@ def examine(
     if not force:
         raise VerificationError(
             f"the engine does not compute what the original does: {_furthest(found)}. "
-            f"Guilty: {culprit}. {hint}No engine was written; leave that pass out with --pipeline, "
-            "allow the error with --tolerance or --min-sqnr, or write it anyway with --force"
+            f"Guilty: {culprit}. {hint}No engine was written; {advice}leave that pass out with "
+            "--pipeline, allow the error with --tolerance or --min-sqnr, or write it anyway with "
+            "--force"
         )
     return evidence
 

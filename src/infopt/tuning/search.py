@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import tempfile
@@ -15,7 +16,7 @@ from infopt.backends.base import Backend, RunOptions
 from infopt.errors import UsageError, VerificationError
 from infopt.events import Event, Listener, ignore
 from infopt.evidence.bisect import first_bad
-from infopt.evidence.equivalence import Inputs, Runner, compare
+from infopt.evidence.equivalence import Budget, Inputs, Runner, compare
 from infopt.pipeline import Observer, Pipeline
 from infopt.tuning.limits import Limits
 from infopt.tuning.metric import Outputs
@@ -65,6 +66,16 @@ class Mixed:
             "evaluations": len(self.trials),
             "trials": [dataclasses.asdict(trial) for trial in self.trials],
         }
+
+
+def advice(pipeline: Pipeline, allowed: Budget) -> str:
+    """What to do where too much was lost; nothing where no nodes can be kept in float."""
+    with contextlib.suppress(UsageError):
+        plan_of(pipeline)
+        exact = not math.isfinite(allowed.least_sqnr)
+        bound = f"{allowed.tolerance:g}" if exact else f"{allowed.least_sqnr:g}dB"
+        return f"keep the nodes that do the most damage in float with --max-error {bound}, "
+    return ""
 
 
 def keep_worst(
