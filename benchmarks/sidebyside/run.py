@@ -190,9 +190,9 @@ class Race:
         return group
 
     def _full(self) -> bool:
-        """Whether there is no room for as many workers as load at once."""
+        """Whether there is no room for as many workers as load at once, and for one to grow."""
         memory = psutil.virtual_memory()
-        return bool(memory.available - AT_ONCE * self.largest < LEAST_FREE * memory.total)
+        return bool(memory.available - (AT_ONCE + 1) * self.largest < LEAST_FREE * memory.total)
 
     def _ready(self, peer: Peer, client: Client) -> str:
         """Load the model and judge it, if it has not been; what went wrong, if something did."""
