@@ -70,9 +70,7 @@ def test_the_manifest_names_what_stayed_float32_and_nothing_is_infinite(tmp_path
 
 def test_what_overflows_unobserved_is_found_and_its_node_named(tmp_path: Path) -> None:
     onnx.save(onnx.parser.parse_model(LARGE), tmp_path / "m.onnx")
-    what = (
-        r"Guilty: convert-float16, rule convert at node .* was written; leave that pass"
-    )
+    what = r"Guilty: convert-float16, rule convert at node .* was written; leave that pass"
     with pytest.raises(VerificationError, match=what):
         infopt.optimize(
             tmp_path / "m.onnx",
