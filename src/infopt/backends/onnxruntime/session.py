@@ -93,7 +93,7 @@ class OrtSession(Session):
         self._binding = Binding(self.raw, self.outputs, self._place)
         self._captured = self._capturing() if providers.captures else None
         # Our own checks have been made by then; ONNX Runtime's wrapper would make them again,
-        # for 2 microseconds of each call. On a device the wrapper knows what to fall back to.
+        # for 6 microseconds of each call. On a device the wrapper knows what to fall back to.
         self._call = self.raw._sess.run if not self._binds else self.raw.run
         quick = self._captured is None and self._time_limit is None
         self._plain = _plain(self.inputs) if quick else None
