@@ -93,7 +93,8 @@ def cuts(values: np.ndarray, magnitude: float) -> Iterator[tuple[int, np.ndarray
         finer = max(unit - DIGIT, _FINEST)
         few *= math.ldexp(1.0, unit - finer)
         unit, parts = finer, np.trunc(few)
-        yield unit, *(np.bincount(channel, part, channels) for part in (parts, np.abs(parts)))
+        magnitudes = np.bincount(channel, np.abs(parts), channels)
+        yield unit, np.bincount(channel, parts, channels), magnitudes
         few -= parts
         left = few != 0
         few, channel = few[left], channel[left]
