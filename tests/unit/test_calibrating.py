@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,15 @@ def test_an_interrupted_run_continues_at_either_calibration(tmp_path: Path, afte
         assert (one.model, one.data, one.samples) == (other.model, other.data, other.samples)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What runs in the background of a shell ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("at", [1, 2, 9])
 def test_an_interrupt_amid_a_sample_waits_for_its_end(
     tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
