@@ -52,9 +52,10 @@ class Duel:
         if self.ours is None or self.ours.group != self.theirs.group:
             return None
         rounds = zip(self.ours.passes, self.theirs.passes, strict=False)
-        both = [pair for own, other in rounds for pair in zip(own, other, strict=False)]
-        own, other = ([pair[side] for pair in both] for side in (0, 1))
-        return beside(own, other) if both else None
+        common = [(own, other) for own, other in rounds if own and other]
+        ours = [speed for own, _ in common for speed in own]
+        theirs = [speed for _, other in common for speed in other]
+        return beside(ours, theirs) if common else None
 
     @property
     def ratio(self) -> float:

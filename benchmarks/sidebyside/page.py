@@ -32,7 +32,7 @@ Every peer gets the same ONNX file (PyTorch's the module that it was exported fr
 what a user would do by the peer's documentation, each in an environment of its own, and loads
 the result into a process of its own. All processes are timed in one run: in shuffled order each
 makes one call that does not count and then calls for 20 ms or one of them, while all others are
-stopped; where there is time, all are started anew and timed again, four times in all. *Speed* is
+stopped; where there is time, all are started anew and timed again, up to four times. *Speed* is
 the median over passes of {PEERS[0].name}'s time over that of the peer, both of the same pass, with
 its 95 % interval (of fewer than six passes: all of them). *Noise* is how far from one a second
 process of {PEERS[0].name} came out. *Error* is √(Σ(a-b)² / Σb²) of the worst output on inputs that

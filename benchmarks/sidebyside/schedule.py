@@ -158,8 +158,9 @@ class Series:
         rounds = []
         for number, samples in self.rounds:
             if number == group:
-                pairs = zip(samples[self.baseline], samples.get(name, ()), strict=False)
-                rounds.append([round(base / own, 4) for base, own in pairs])
+                base = samples[self.baseline] if name in samples else ()
+                pairs = zip(base, samples.get(name, ()), strict=True)
+                rounds.append([round(theirs / own, 4) for theirs, own in pairs])
         return {"group": group, "passes": rounds}
 
 
